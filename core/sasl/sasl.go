@@ -1,0 +1,116 @@
+// Package sasl implements the server's side of SASL (RFC 4422) for XMPP (RFC 6120
+// §6): SCRAM with SHA-1, SHA-256 and SHA-512, with and without channel binding
+// (RFC 5802, RFC 7677, RFC 5929, RFC 9266), PLAIN (RFC 4616) and ANONYMOUS
+// (RFC 4505).
+//
+// It does no I/O and knows no XML: a Server says what a stream may be offered,
+// an Exchange takes the decoded responses of one attempt and gives the challenges
+// to encode. Accounts are behind the Backend. SCRAM never derives keys on the
+// server, so a login costs a few HMACs; PLAIN derives them once, on a bounded
+// number of cores (Deriver).
+package sasl
+
+import (
+	"context"
+	"errors"
+)
+
+// Backend answers for the accounts of one host. Its methods are called from many
+// goroutines.
+//
+// Usernames are localparts prepared by jid.PrepareLocal, so the Backend compares
+// them as they are. An error that is, or wraps, a *Failure is the answer to the
+// peer; any other is temporary-auth-failure.
+type Backend interface {
+	// Keys returns the keys of the account for SCRAM with h. For an unknown
+	// account, or one without keys for h, it returns InventKeys and false after
+	// the same work as for a known one; the exchange goes on and fails at the
+	// proof (RFC 6120 §6.5.10).
+	Keys(ctx context.Context, username string, h Hash) (keys Keys, ok bool, err error)
+
+	// CheckPlain reports whether password, prepared by PreparePassword, is the
+	// account's. It does the same work for an unknown account, and derives keys
+	// only through a Deriver.
+	CheckPlain(ctx context.Context, username, password string) (bool, error)
+}
+
+// Authorizer is an optional ability of a Backend: the last word on an account
+// whose owner has just proved to be who they say. A *Failure with AccountDisabled
+// or CredentialsExpired belongs here, where a stranger cannot learn it.
+type Authorizer interface {
+	Authorize(ctx context.Context, username string) error
+}
+
+// Binding is the protected channel that an exchange runs on, an optional ability
+// of a connection.
+type Binding interface {
+	// ChannelBinding returns the channel's data for a channel binding type,
+	// TLSExporter or TLSServerEndPoint, or an error if the channel has none. The
+	// caller does not change the data.
+	ChannelBinding(typ string) ([]byte, error)
+}
+
+// Exchange is one authentication attempt. It is not for concurrent use.
+type Exchange interface {
+	// Step takes the peer's decoded response and returns the challenge to send,
+	// or, with done, the additional data of success, which may be nil.
+	//
+	// response is nil when <auth/> carries no initial response, which is not the
+	// same as an empty one (RFC 6120 §6.4.2, "="). The challenge then is empty,
+	// not nil.
+	//
+	// The error is a *Failure, and ends the attempt.
+	Step(ctx context.Context, response []byte) (challenge []byte, done bool, err error)
+
+	// Username returns the prepared localpart of the account once Step has said
+	// done; "" before, and for ANONYMOUS, whose name is for the caller to invent.
+	Username() string
+}
+
+// Condition is an error condition of RFC 6120 §6.5, the name of its element.
+type Condition string
+
+// The conditions of RFC 6120 §6.5.
+const (
+	Aborted              Condition = "aborted"
+	AccountDisabled      Condition = "account-disabled"
+	CredentialsExpired   Condition = "credentials-expired"
+	EncryptionRequired   Condition = "encryption-required"
+	IncorrectEncoding    Condition = "incorrect-encoding"
+	InvalidAuthzid       Condition = "invalid-authzid"
+	InvalidMechanism     Condition = "invalid-mechanism"
+	MalformedRequest     Condition = "malformed-request"
+	MechanismTooWeak     Condition = "mechanism-too-weak"
+	NotAuthorized        Condition = "not-authorized"
+	TemporaryAuthFailure Condition = "temporary-auth-failure"
+)
+
+// Failure ends an attempt. The peer learns the Condition and nothing else.
+type Failure struct {
+	Condition Condition
+	Cause     error // for the log, may be nil; never holds a secret
+}
+
+func (f *Failure) Error() string {
+	if f.Cause == nil {
+		return "sasl: " + string(f.Condition)
+	}
+	return "sasl: " + string(f.Condition) + ": " + f.Cause.Error()
+}
+
+// Unwrap returns the cause.
+func (f *Failure) Unwrap() error { return f.Cause }
+
+// fail makes a Failure with a cause of our own words.
+func fail(c Condition, cause string) *Failure {
+	return &Failure{Condition: c, Cause: errors.New(cause)}
+}
+
+// failure is what the peer is told of a Backend's error.
+func failure(err error) *Failure {
+	var f *Failure
+	if errors.As(err, &f) {
+		return f
+	}
+	return &Failure{Condition: TemporaryAuthFailure, Cause: err}
+}
