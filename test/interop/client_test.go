@@ -21,6 +21,7 @@ import (
 type client struct {
 	name    string
 	argv    []string // argv[0] is looked up in PATH unless it has a slash
+	env     []string // beside the test's own environment; the last of a name counts
 	timeout time.Duration
 	steps   []string // every one must be reported ok
 }
@@ -91,6 +92,7 @@ func (c client) run(t *testing.T, d description) ([]step, error) {
 		"PYTHONDONTWRITEBYTECODE=1",
 		"no_proxy=*", "NO_PROXY=*",
 	)
+	cmd.Env = append(cmd.Env, c.env...)
 	cmd.Stdout, cmd.Stderr = &out, log
 	// The script and what it starts (Chromium, tmux) share a process group, so
 	// that nothing outlives a script that hangs.

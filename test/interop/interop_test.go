@@ -16,8 +16,29 @@ var python = filepath.Join("..", "..", ".cache", "interop-venv", "bin", "python"
 
 // clients is every client the server is tested with.
 func clients() []client {
+	node := func(name, romeo, juliet string, more ...string) client {
+		return client{
+			name:    name,
+			argv:    []string{"node", "node/main.js", romeo, juliet},
+			timeout: 2 * time.Minute,
+			steps:   append(more, nodeSteps...),
+		}
+	}
 	return []client{
-		{name: "slixmpp", argv: []string{python, "python/main.py"}, timeout: 120 * time.Second, steps: slixmppSteps},
+		{name: "slixmpp", argv: []string{python, "python/main.py"}, timeout: 2 * time.Minute, steps: slixmppSteps},
+		node("xmppjs-tcp", "xmppjs:tcp", "xmppjs:tcp"),
+		node("xmppjs-websocket", "xmppjs:websocket", "xmppjs:websocket"),
+		node("strophe-websocket", "strophe:websocket", "strophe:websocket"),
+		node("strophe-bosh", "strophe:bosh", "strophe:bosh", "bosh.short-wait"),
+		// The roads meet: TCP on one side, BOSH on the other.
+		node("crossroads", "xmppjs:tcp", "strophe:bosh", "bosh.short-wait"),
+		{
+			name:    "xmppjs-untrusted",
+			argv:    []string{"node", "node/untrusted.js"},
+			env:     []string{"NODE_EXTRA_CA_CERTS="},
+			timeout: time.Minute,
+			steps:   []string{"tls.untrusted-refused"},
+		},
 	}
 }
 

@@ -63,3 +63,27 @@ var slixmppSteps = []string{
 	"register.password-change",
 	"register.new-account",
 }
+
+// nodeSteps are the steps of node/main.js with any pair of clients.
+var nodeSteps = []string{
+	"login.wrong-password.romeo",
+	"login.wrong-password.juliet",
+	"login",
+	"roster.set-push",
+	"subscription.romeo-to-juliet",
+	"subscription.juliet-to-romeo",
+	"presence.change-seen",
+	"chat.romeo-to-juliet",
+	"chat.juliet-to-romeo",
+	"chat.order",
+	"error.message-to-unknown-user",
+	"error.iq-of-unknown-namespace",
+	"disco.server-info",
+	"ping.server",
+	"vcard.set-and-get",
+	"private.set-and-get",
+	"carbons.enable",
+	"blocking.list",
+	"rest.message",
+	"logout",
+}
