@@ -1,0 +1,167 @@
+package router
+
+import (
+	"context"
+
+	"trivium/core/stanza"
+)
+
+// local delivers to the server itself and to local accounts: RFC 6121 §8.
+type local struct{ r *Router }
+
+// Handle implements Handler.
+func (l local) Handle(ctx context.Context, p *Packet) error {
+	st, r := p.Stanza, l.r
+	if st.To.Local() == "" {
+		return r.deliverServer(ctx, p)
+	}
+	p.Account = r.Account(st.To.Bare())
+	if p.Account == nil {
+		ok, err := r.hooks.Exists(ctx, st.To.Bare())
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return r.noSuchUser(st)
+		}
+	}
+	if err := r.hooks.Before(ctx, p); err != nil {
+		return err
+	}
+	var err error
+	switch p.Stanza.Kind {
+	case stanza.Message:
+		err = r.deliverMessage(ctx, p)
+	case stanza.Presence:
+		r.deliverPresence(p)
+	case stanza.IQ:
+		err = r.deliverIQ(ctx, p)
+	}
+	if err != nil {
+		return err
+	}
+	return r.hooks.After(ctx, p)
+}
+
+// deliverServer handles what is addressed to a local domain, RFC 6120 §10.5.2
+// and RFC 6121 §8.4.
+func (r *Router) deliverServer(ctx context.Context, p *Packet) error {
+	st := p.Stanza
+	if st.Kind == stanza.IQ {
+		if st.Type == stanza.Get || st.Type == stanza.Set {
+			return r.hooks.Request(ctx, p)
+		}
+		return nil // answers to what the server asked end here
+	}
+	if st.Kind == stanza.Message && st.Type != stanza.TypeError {
+		return &stanza.Error{Condition: stanza.ServiceUnavailable}
+	}
+	return nil
+}
+
+// noSuchUser is RFC 6121 §8.5.1. It must not be told from an existing account
+// without sessions by a stranger (§11).
+func (r *Router) noSuchUser(st *stanza.Stanza) error {
+	switch st.Kind {
+	case stanza.IQ:
+		if st.Type == stanza.Get || st.Type == stanza.Set {
+			return r.hooks.Refuse(st)
+		}
+	case stanza.Message:
+		if st.Type != stanza.TypeError && st.Type != stanza.Headline {
+			return &stanza.Error{Condition: stanza.ServiceUnavailable}
+		}
+	}
+	return nil
+}
+
+func (r *Router) deliverMessage(ctx context.Context, p *Packet) error {
+	if resource := p.Stanza.To.Resource(); resource != "" {
+		// §8.5.3.1: a match gets it whatever its priority.
+		if s := p.Account.Session(resource); s != nil && s.Deliver(p.Turn, p.Stanza, p.Receipt) {
+			p.Targets = append(p.Targets, s)
+			return nil
+		}
+		// §8.5.3.2.1: no match.
+		switch p.Stanza.Type {
+		case stanza.Chat:
+		case stanza.TypeError:
+			return ErrHandled
+		default:
+			return &stanza.Error{Condition: stanza.ServiceUnavailable}
+		}
+	}
+	return r.place(ctx, p, nil)
+}
+
+// place delivers a message as if to the bare JID (§8.5.2), leaving out one
+// session. It never rewrites 'to' (§8.5.2.1.1).
+func (r *Router) place(ctx context.Context, p *Packet, not *Session) error {
+	st := p.Stanza
+	switch st.Type {
+	case stanza.GroupChat:
+		return &stanza.Error{Condition: stanza.ServiceUnavailable}
+	case stanza.TypeError:
+		return ErrHandled
+	}
+	sessions := p.Account.Sessions()
+	// "Most available" is the highest priority, §8.5.2.1.1; a headline goes to
+	// every non-negative resource.
+	best := int8(0)
+	if st.Type != stanza.Headline {
+		for _, s := range sessions {
+			if pr := s.Presence(); pr != nil && s != not && pr.Priority > best {
+				best = pr.Priority
+			}
+		}
+	}
+	for _, s := range sessions {
+		if pr := s.Presence(); pr != nil && s != not && pr.Priority >= best && s.Deliver(p.Turn, st, p.Receipt) {
+			p.Targets = append(p.Targets, s)
+		}
+	}
+	if len(p.Targets) > 0 {
+		return nil
+	}
+	if st.Type == stanza.Headline {
+		return ErrHandled
+	}
+	return r.hooks.NoSession(ctx, p) // §8.5.2.2.1
+}
+
+// deliverPresence brings presence without type and "unavailable" to a resource
+// or to all available resources (§8.5.2.1.2, §8.5.3.1), and what the steps left
+// of subscription stanzas to all interested in them.
+func (r *Router) deliverPresence(p *Packet) {
+	st := p.Stanza
+	if resource := st.To.Resource(); resource != "" {
+		if s := p.Account.Session(resource); s != nil && s.Deliver(p.Turn, st, nil) {
+			p.Targets = append(p.Targets, s)
+		}
+		return
+	}
+	for _, s := range p.Account.Sessions() {
+		if s.Available() && s.JID != st.From && s.Deliver(p.Turn, st, nil) {
+			p.Targets = append(p.Targets, s)
+		}
+	}
+}
+
+func (r *Router) deliverIQ(ctx context.Context, p *Packet) error {
+	st := p.Stanza
+	request := st.Type == stanza.Get || st.Type == stanza.Set
+	if resource := st.To.Resource(); resource != "" {
+		if s := p.Account.Session(resource); s != nil && s.Deliver(p.Turn, st, nil) {
+			p.Targets = append(p.Targets, s)
+			return nil
+		}
+		if request {
+			return &stanza.Error{Condition: stanza.ServiceUnavailable} // §8.5.3.2.3
+		}
+		return ErrHandled
+	}
+	if request {
+		return r.hooks.Request(ctx, p) // §8.5.2.1.3: the server answers for the account
+	}
+	return ErrHandled
+}

@@ -1,0 +1,305 @@
+package router
+
+import (
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"trivium/core/jid"
+	"trivium/core/stanza"
+	"trivium/core/stream"
+)
+
+// Presence is a session's own last presence broadcast: it is available.
+type Presence struct {
+	Stanza   *stanza.Stanza // from the full JID, without 'to'
+	Priority int8           // RFC 6121 §4.7.2.3
+	Since    time.Time
+}
+
+// Session is what the rest of the server sees of one bound resource.
+//
+// JID, Account, Info and Bound are constant after Bind. Everything else may be
+// used from any goroutine.
+type Session struct {
+	JID     jid.JID
+	Account *Account
+	Info    stream.Info
+	Bound   time.Time
+
+	out      Outbox
+	flags    atomic.Uint32
+	presence atomic.Pointer[Presence]
+	active   atomic.Int64 // Unix seconds of the last octet from the peer
+	kick     func(*stream.Error)
+
+	mu     sync.Mutex
+	values []slot
+}
+
+// slot is one value that a module keeps with a session or an account.
+type slot struct {
+	key   *int
+	value any
+}
+
+// Flag is one bit that a module keeps with each session. Flags come from
+// Router.NewFlag.
+type Flag uint32
+
+// Set sets or clears a flag.
+func (s *Session) Set(f Flag, on bool) {
+	if on {
+		s.flags.Or(uint32(f))
+	} else {
+		s.flags.And(^uint32(f))
+	}
+}
+
+// Has tells whether a flag is set.
+func (s *Session) Has(f Flag) bool { return s.flags.Load()&uint32(f) != 0 }
+
+// Key names a value of type T that a module keeps with sessions.
+type Key[T any] struct{ id *int }
+
+// NewKey returns a new Key.
+func NewKey[T any]() Key[T] { return Key[T]{new(int)} }
+
+// Update runs f on the session's value (zero at first) under the session's lock
+// and stores what it returns. f must not block nor use the session.
+func (k Key[T]) Update(s *Session, f func(T) T) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.values {
+		if s.values[i].key == k.id {
+			s.values[i].value = f(s.values[i].value.(T))
+			return
+		}
+	}
+	var zero T
+	s.values = append(s.values, slot{k.id, f(zero)})
+}
+
+// Get returns the session's value, zero when none was stored. What it refers to
+// must not be changed unless the module guards it itself.
+func (k Key[T]) Get(s *Session) T {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.values {
+		if s.values[i].key == k.id {
+			return s.values[i].value.(T)
+		}
+	}
+	var zero T
+	return zero
+}
+
+// Presence returns the session's presence, nil while it is not available.
+func (s *Session) Presence() *Presence { return s.presence.Load() }
+
+// SetPresence replaces the session's presence; nil makes it unavailable.
+func (s *Session) SetPresence(p *Presence) { s.presence.Store(p) }
+
+// Available tells whether the session has sent available presence.
+func (s *Session) Available() bool { return s.presence.Load() != nil }
+
+// Touch notes that the peer has sent something.
+func (s *Session) Touch(now time.Time) { s.active.Store(now.Unix()) }
+
+// Active returns when the peer last sent something, to the second.
+func (s *Session) Active() time.Time { return time.Unix(s.active.Load(), 0) }
+
+// Deliver queues st for the session as it is addressed. It reports false when
+// the session is lost.
+func (s *Session) Deliver(t *Turn, st *stanza.Stanza, rc *Receipt) bool {
+	return s.out.send(t, st, st.To, rc)
+}
+
+// DeliverTo is Deliver with another 'to', so that a fan-out needs no copies.
+func (s *Session) DeliverTo(t *Turn, st *stanza.Stanza, to jid.JID, rc *Receipt) bool {
+	return s.out.send(t, st, to, rc)
+}
+
+// Write queues an element that is not a stanza.
+func (s *Session) Write(t *Turn, p stanza.Payload) bool { return s.out.write(t, p) }
+
+// Kick ends the session with a stream error; nil ends it without one.
+func (s *Session) Kick(e *stream.Error) { s.kick(e) }
+
+// Account is an account with at least one session.
+type Account struct {
+	Bare jid.JID
+
+	mu       sync.Mutex // binding and unbinding
+	gone     bool       // the last session left; find or make another Account
+	sessions atomic.Pointer[[]*Session]
+}
+
+// Sessions returns a snapshot of the account's sessions, oldest first. It must
+// not be changed.
+func (a *Account) Sessions() []*Session {
+	if a == nil {
+		return nil
+	}
+	if p := a.sessions.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// Session returns the session bound to a resource, or nil.
+func (a *Account) Session(resource string) *Session {
+	for _, s := range a.Sessions() {
+		if s.JID.Resource() == resource {
+			return s
+		}
+	}
+	return nil
+}
+
+// Account returns an account that has sessions, or nil.
+func (r *Router) Account(bare jid.JID) *Account {
+	a, _ := r.accounts.Load(bare)
+	return a
+}
+
+// Session returns the session with this full JID, or nil.
+func (r *Router) Session(full jid.JID) *Session {
+	return r.Account(full.Bare()).Session(full.Resource())
+}
+
+// Accounts calls f for each account that has sessions until f returns false.
+func (r *Router) Accounts(f func(*Account) bool) {
+	r.accounts.Range(func(_ jid.JID, a *Account) bool { return f(a) })
+}
+
+// Conflict says what happens when a resource is asked for that is already bound
+// (RFC 6120 §7.7.2.2).
+type Conflict uint8
+
+// The policies of RFC 6120 §7.7.2.2.
+const (
+	ConflictReplace Conflict = iota // end the older session with <conflict/>
+	ConflictRefuse                  // refuse the new one with <conflict/>
+	ConflictRename                  // give the new one another resource
+)
+
+// Binding is what Bind needs to know.
+type Binding struct {
+	JID         jid.JID // full
+	Conn        stream.Conn
+	Conflict    Conflict
+	MaxSessions int                 // per account; 0: no limit
+	OutboxLimit int                 // octets
+	Rename      func() jid.JID      // another full JID, for ConflictRename
+	Kick        func(*stream.Error) // ends the session; any goroutine
+}
+
+// Bind makes a session reachable. Errors are *stanza.Error: conflict, or
+// resource-constraint when the account has its limit of sessions (RFC 6120
+// §7.6.2.1).
+func (r *Router) Bind(b Binding) (*Session, error) {
+	bare := b.JID.Bare().Clone()
+	s := &Session{Info: b.Conn.Info(), Bound: r.now(), kick: b.Kick}
+	s.Touch(s.Bound)
+	var replaced *Session
+	for {
+		a, _ := r.accounts.LoadOrCompute(bare, func() (*Account, bool) { return &Account{Bare: bare}, false })
+		a.mu.Lock()
+		if a.gone {
+			a.mu.Unlock()
+			continue
+		}
+		old := a.Session(b.JID.Resource())
+		if old != nil {
+			switch b.Conflict {
+			case ConflictRefuse:
+				a.mu.Unlock()
+				return nil, stanza.Err(stanza.Conflict, "this resource is in use")
+			case ConflictRename:
+				for old != nil {
+					b.JID = b.Rename()
+					old = a.Session(b.JID.Resource())
+				}
+			}
+			replaced = old
+		}
+		list := a.Sessions()
+		if replaced == nil && b.MaxSessions > 0 && len(list) >= b.MaxSessions {
+			a.mu.Unlock()
+			return nil, &stanza.Error{Condition: stanza.ResourceConstraint, Text: "too many sessions of this account"}
+		}
+		s.JID, s.Account = b.JID.Clone(), a
+		s.out.init(b.Conn, b.OutboxLimit, s.lost, func(left []queued) { r.rescue(s, left) })
+		next := make([]*Session, 0, len(list)+1)
+		for _, o := range list {
+			if o != replaced {
+				next = append(next, o)
+			}
+		}
+		next = append(next, s)
+		a.sessions.Store(&next)
+		a.mu.Unlock()
+		break
+	}
+	r.sessions.Add(1)
+	if replaced != nil {
+		r.sessions.Add(-1)
+		replaced.Kick(stream.Err(stream.Conflict, "replaced by a new session")) // RFC 6120 §4.9.3.3
+	}
+	return s, nil
+}
+
+// Unbind makes a session unreachable. It reports false when the session had been
+// replaced or unbound before.
+func (r *Router) Unbind(s *Session) bool {
+	a := s.Account
+	a.mu.Lock()
+	list := a.Sessions()
+	next := make([]*Session, 0, len(list))
+	for _, o := range list {
+		if o != s {
+			next = append(next, o)
+		}
+	}
+	found := len(next) < len(list)
+	if found {
+		a.sessions.Store(&next)
+		if len(next) == 0 {
+			a.gone = true
+			r.accounts.Delete(a.Bare)
+		}
+	}
+	a.mu.Unlock()
+	if found {
+		r.sessions.Add(-1)
+	}
+	return found
+}
+
+// Drop ends the session's outbox. Messages that have not left the process go the
+// way of messages that find no session.
+func (s *Session) Drop() { s.out.lose(nil) }
+
+// FlushOut writes out what waits for the session, if nobody else is about to.
+func (s *Session) FlushOut() {
+	s.out.mu.Lock()
+	mine := !s.out.claimed
+	s.out.claimed = true
+	s.out.mu.Unlock()
+	if mine {
+		s.out.flush()
+	}
+}
+
+// lost is told by the outbox that the peer cannot be reached or does not read.
+func (s *Session) lost(err error) {
+	slog.Default().LogAttrs(nil, slog.LevelDebug, "session lost", slog.String("jid", s.JID.String()), slog.Any("err", err))
+	if err == ErrOverflow {
+		// RFC 6120 §4.9.3.17: the peer is too slow for what it is sent.
+		s.kick(stream.Err(stream.ResourceConstraint, "too much is waiting to be read"))
+		return
+	}
+	s.kick(nil)
+}
