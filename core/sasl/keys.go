@@ -11,6 +11,7 @@ import (
 	"errors"
 	"hash"
 	"strconv"
+	"unicode/utf8"
 
 	"golang.org/x/text/secure/precis"
 )
@@ -67,11 +68,9 @@ func (h Hash) new() hash.Hash {
 	panic("sasl: no such hash: " + h.String())
 }
 
-func (h Hash) hmac(key []byte, text ...string) []byte {
+func (h Hash) hmac(key, text []byte) []byte {
 	m := hmac.New(h.new, key)
-	for _, t := range text {
-		m.Write([]byte(t))
-	}
+	m.Write(text)
 	return m.Sum(nil)
 }
 
@@ -111,12 +110,12 @@ func DeriveKeys(h Hash, password string, salt []byte, iterations int) Keys {
 	if err != nil {
 		panic("sasl: " + err.Error()) // only what FIPS 140 mode forbids
 	}
-	clientKey := h.hmac(salted, "Client Key")
+	clientKey := h.hmac(salted, []byte("Client Key"))
 	return Keys{
 		Salt:       salt,
 		Iterations: iterations,
 		StoredKey:  h.sum(clientKey),
-		ServerKey:  h.hmac(salted, "Server Key"),
+		ServerKey:  h.hmac(salted, []byte("Server Key")),
 	}
 }
 
@@ -173,7 +172,7 @@ var ErrPassword = errors.New("sasl: not a password")
 // and on nearly everything else that a keyboard types; where they do not, a
 // password with compatibility characters is refused at login, not weakened.
 func PreparePassword(p string) (string, error) {
-	if p == "" || len(p) > 4*MaxPassword {
+	if p == "" || len(p) > 4*MaxPassword || !utf8.ValidString(p) {
 		return "", ErrPassword
 	}
 	p, err := precis.OpaqueString.String(p)

@@ -12,7 +12,9 @@ package sasl
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
+	"strings"
 )
 
 // Backend answers for the accounts of one host. Its methods are called from many
@@ -113,4 +115,23 @@ func failure(err error) *Failure {
 		return f
 	}
 	return &Failure{Condition: TemporaryAuthFailure, Cause: err}
+}
+
+// Decode decodes the character data of <auth/> or <response/>: nil for none, and
+// an empty response for "=" (RFC 6120 §6.4.2). The error is a *Failure with
+// IncorrectEncoding.
+func Decode(s string) ([]byte, error) {
+	switch s {
+	case "":
+		return nil, nil
+	case "=":
+		return []byte{}, nil
+	}
+	// RFC 6120 §13.9.1: nothing outside the alphabet, padding bits zero. Package
+	// base64 would pass over line ends.
+	b, err := base64.StdEncoding.Strict().DecodeString(s)
+	if err != nil || strings.ContainsAny(s, "\r\n") {
+		return nil, fail(IncorrectEncoding, "response is not base64")
+	}
+	return b, nil
 }

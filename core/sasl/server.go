@@ -1,0 +1,165 @@
+package sasl
+
+import (
+	"errors"
+	"slices"
+	"strings"
+
+	"trivium/core/jid"
+)
+
+// Options tune a Server.
+type Options struct {
+	// Hashes are those that accounts have keys for, preferred first. Nil means
+	// SHA-512, SHA-256, SHA-1; empty means no SCRAM.
+	Hashes []Hash
+	// NoPlain withholds PLAIN, which is otherwise offered on protected channels.
+	NoPlain bool
+	// Anonymous offers ANONYMOUS.
+	Anonymous bool
+	// Nonce makes the server's part of a SCRAM nonce: printable ASCII without
+	// commas, never twice the same. Nil means 144 random bits. It is for tests.
+	Nonce func() string
+}
+
+// Server authenticates the users of one host. It is constant after New, and for
+// concurrent use.
+type Server struct {
+	host    string
+	backend Backend
+	hashes  []Hash
+	opts    Options
+}
+
+// New makes the Server of a host, which is a domain alone. It panics if an option
+// is out of range.
+func New(host jid.JID, backend Backend, opts Options) *Server {
+	if !host.IsHost() {
+		panic("sasl: " + host.String() + " is no host")
+	}
+	s := &Server{host: host.Domain(), backend: backend, hashes: opts.Hashes, opts: opts}
+	if s.hashes == nil {
+		s.hashes = []Hash{SHA512, SHA256, SHA1}
+	}
+	for _, h := range s.hashes {
+		if !h.Valid() {
+			panic("sasl: no such hash: " + h.String())
+		}
+	}
+	if opts.Nonce == nil {
+		s.opts.Nonce = freshNonce
+	}
+	return s
+}
+
+// Offer is what one stream is offered. It is constant, and for concurrent use.
+type Offer struct {
+	server     *Server
+	secure     bool
+	binding    Binding
+	types      []string
+	mechanisms []string
+}
+
+// Offer decides what a stream is offered. secure says that the channel keeps
+// secrets and cannot be tampered with, as TLS does; binding is its Binding, or nil
+// if it has none. A channel that is not secure has none either.
+//
+// Make a new Offer when the channel changes: exchanges check against what was
+// offered.
+func (s *Server) Offer(secure bool, binding Binding) *Offer {
+	o := &Offer{server: s, secure: secure}
+	if secure && binding != nil {
+		for _, typ := range []string{TLSExporter, TLSServerEndPoint} {
+			if data, err := binding.ChannelBinding(typ); err == nil && len(data) > 0 {
+				o.types = append(o.types, typ)
+			}
+		}
+		o.binding = binding
+	}
+	// RFC 6120 §6.4.1: preferred first. Every mechanism that binds the channel is
+	// better than any that does not.
+	if len(o.types) > 0 {
+		for _, h := range s.hashes {
+			o.mechanisms = append(o.mechanisms, scramName(h, true))
+		}
+	}
+	for _, h := range s.hashes {
+		o.mechanisms = append(o.mechanisms, scramName(h, false))
+	}
+	// RFC 6120 §13.8.3: PLAIN on protected channels only.
+	if secure && !s.opts.NoPlain {
+		o.mechanisms = append(o.mechanisms, plainName)
+	}
+	if s.opts.Anonymous {
+		o.mechanisms = append(o.mechanisms, anonymousName)
+	}
+	return o
+}
+
+// Mechanisms returns the names to list in <mechanisms/>, preferred first. The
+// caller does not change them.
+func (o *Offer) Mechanisms() []string { return o.mechanisms }
+
+// BindingTypes returns the channel binding types to announce by XEP-0440 §2,
+// preferred first; none if the channel cannot be bound. The caller does not change
+// them.
+func (o *Offer) BindingTypes() []string {
+	if len(o.server.hashes) == 0 {
+		return nil
+	}
+	return o.types
+}
+
+// plus reports whether SCRAM with channel binding was offered.
+func (o *Offer) plus() bool { return len(o.BindingTypes()) > 0 }
+
+// Start begins an attempt by a mechanism that was offered. The error is a *Failure:
+// EncryptionRequired for PLAIN that is offered on a protected channel only,
+// InvalidMechanism for everything else.
+func (o *Offer) Start(mechanism string) (Exchange, error) {
+	if !slices.Contains(o.mechanisms, mechanism) {
+		if mechanism == plainName && !o.secure && !o.server.opts.NoPlain {
+			return nil, fail(EncryptionRequired, "PLAIN in the clear") // RFC 6120 §6.5.4
+		}
+		return nil, fail(InvalidMechanism, "mechanism was not offered") // RFC 6120 §6.5.7
+	}
+	switch mechanism {
+	case plainName:
+		return &plain{server: o.server}, nil
+	case anonymousName:
+		return &anonymous{}, nil
+	}
+	name, bound := strings.CutSuffix(mechanism, plusSuffix)
+	for _, h := range o.server.hashes {
+		if scramName(h, false) == name {
+			return &scram{offer: o, hash: h, bound: bound}, nil
+		}
+	}
+	panic("sasl: offered an unknown mechanism")
+}
+
+// account checks the identities of an attempt and returns the prepared localpart.
+// authzid is "" if there is none (RFC 6120 §6.6).
+func (s *Server) account(authcid, authzid string) (string, error) {
+	local, err := jid.PrepareLocal(authcid)
+	if err != nil {
+		// No account has such a name, which is no secret.
+		return "", &Failure{Condition: NotAuthorized, Cause: err}
+	}
+	if authzid == "" {
+		return local, nil
+	}
+	// RFC 6120 §6.3.8: the bare address of an account; §6.5.6: nobody may act for
+	// another.
+	id, err := jid.Parse(authzid)
+	if err != nil {
+		return "", &Failure{Condition: InvalidAuthzid, Cause: err}
+	}
+	if id.Local() != local || id.Domain() != s.host || !id.IsBare() {
+		return "", fail(InvalidAuthzid, "authzid is another's")
+	}
+	return local, nil
+}
+
+var errOver = errors.New("the attempt is over")
