@@ -24,12 +24,11 @@ func scan(t testing.TB, m Mode, l Limits, in string, cuts ...int) ([]event, *Err
 	var s Scanner
 	s.Reset(m, l)
 	var events []event
-	rest, have := in, 0
+	rest := in
 	cuts = append(cuts, len(in))
 	for _, cut := range cuts {
 		for {
 			data := []byte(rest[:cut-(len(in)-len(rest))])
-			_ = have
 			kind, n, err := s.Next(data)
 			if err != nil {
 				var e *Error
@@ -86,7 +85,7 @@ func TestStream(t *testing.T) {
 	}
 	// Cut once anywhere, and at every octet.
 	all := make([]int, len(in))
-	for k := range in {
+	for k := range len(in) {
 		all[k] = k
 		got, err := scan(t, Stream, Limits{}, in, k)
 		if err != nil || fmt.Sprint(got) != fmt.Sprint(events) {
