@@ -1,0 +1,241 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// bench is one interleaved run: its options, then what it starts.
+type bench struct {
+	scenarios     []scenario
+	drivers       []driver
+	rounds        int
+	duration      time.Duration // measured window of a timed scenario
+	idle          int           // connections of the idle scenarios
+	offline       int           // messages of the offline scenario
+	quick         bool
+	write         string // "batch" or "each"
+	out, json     string
+	workdir       string
+	install       bool
+	triviumBinary string
+	profile       string
+	profileDir    string
+	log           *slog.Logger
+
+	cert    *certificate
+	servers []*server
+	records records
+}
+
+// errUnsupported says that a server lacks what a scenario needs: no failure.
+var errUnsupported = errors.New("not offered by this server")
+
+// scenario is one thing that is measured.
+type scenario struct {
+	name  string
+	title string
+	relay bool // runs on the byte relay too
+	fresh bool // needs a server that has just started
+	run   func(context.Context, *bench, *server) (*outcome, error)
+}
+
+// outcome is what one run of a scenario on one server gave.
+type outcome struct {
+	Metrics  map[string]float64 `json:"metrics"`
+	Sent     int64              `json:"sent"`
+	Received int64              `json:"received"`
+	Errors   int64              `json:"errors"`
+	Notes    []string           `json:"notes,omitempty"`
+}
+
+// record is an outcome with its place in the run.
+type record struct {
+	Scenario string    `json:"scenario"`
+	Server   string    `json:"server"`
+	Round    int       `json:"round"`
+	Start    time.Time `json:"start"`
+	Failure  string    `json:"failure,omitempty"`
+	Skipped  string    `json:"skipped,omitempty"`
+	outcome
+}
+
+// Accounts, by purpose, so that scenarios do not disturb each other.
+const (
+	chatFrom     = 0 // 2 per pair
+	chatPairs    = 50
+	presenceFrom = 100
+	offlineFrom  = 200
+	restFrom     = 280
+	idleFrom     = 300
+)
+
+func (b *bench) accounts() []string {
+	n := idleFrom
+	for _, s := range b.scenarios {
+		if s.fresh {
+			n = idleFrom + b.idle
+		}
+	}
+	return users(0, n)
+}
+
+func (b *bench) run(ctx context.Context) error {
+	dir, err := os.MkdirTemp(b.workdir, "trivium-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o755); err != nil { // peers run as users of their own
+		return err
+	}
+	if b.cert, err = newCertificate(); err != nil {
+		return err
+	}
+	b.records.Machine = describeMachine()
+	b.records.Options = fmt.Sprintf("rounds %d, duration %s, idle %d, offline %d, write %s", b.rounds, b.duration, b.idle, b.offline, b.write)
+	b.records.Versions = map[string]string{}
+	defer func() {
+		for _, s := range b.servers {
+			s.stop()
+		}
+	}()
+	if err := b.startServers(ctx, dir); err != nil {
+		return err
+	}
+	for _, sc := range b.scenarios {
+		if err := b.runScenario(ctx, sc); err != nil {
+			return err
+		}
+		if err := b.save(); err != nil { // an interrupted run keeps what it has
+			return err
+		}
+	}
+	if b.profile != "" {
+		if err := b.profileAll(ctx); err != nil {
+			return err
+		}
+	}
+	if b.out != "" {
+		if err := writeReport(b.out, &b.records); err != nil {
+			return err
+		}
+	}
+	printSummary(os.Stdout, &b.records)
+	return nil
+}
+
+func (b *bench) startServers(ctx context.Context, dir string) error {
+	accounts := b.accounts()
+	for _, d := range b.drivers {
+		s := &server{driver: d, dir: filepath.Join(dir, d.name()), log: filepath.Join(dir, d.name()+".log")}
+		if err := os.Mkdir(s.dir, 0o755); err != nil {
+			return err
+		}
+		ep, err := d.prepare(ctx, b, s.dir, accounts)
+		if err == nil {
+			ep.domain, ep.tls, ep.creds = domain, b.cert.client, &credentials{}
+			s.ep = ep
+			err = s.start(ctx)
+		}
+		var version string
+		if err == nil {
+			version, err = d.version(ctx)
+		}
+		if err != nil {
+			if d.name() == "trivium" {
+				return err // the report is about it
+			}
+			b.log.Error("server left out", "server", d.name(), "err", err)
+			b.records.Versions[d.name()] = "left out: " + err.Error()
+			continue
+		}
+		b.log.Info("server runs", "server", d.name(), "version", version)
+		b.records.Versions[d.name()] = version
+		b.servers = append(b.servers, s)
+	}
+	if len(b.servers) == 0 {
+		return errors.New("no server runs")
+	}
+	return nil
+}
+
+// runScenario interleaves the servers: A B C, then B C A, and so on, so that no
+// server always follows the same other one.
+func (b *bench) runScenario(ctx context.Context, sc scenario) error {
+	for round := range b.rounds {
+		for i := range b.servers {
+			s := b.servers[(i+round)%len(b.servers)]
+			if s.ep.relay && !sc.relay {
+				continue
+			}
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			rec := b.runOnce(ctx, sc, s, round)
+			b.records.Runs = append(b.records.Runs, rec)
+			b.log.Info("run", "scenario", sc.name, "server", s.name(), "round", round+1, "metrics", formatMetrics(rec.Metrics),
+				"sent", rec.Sent, "received", rec.Received, "errors", rec.Errors, "failure", rec.Failure, "skipped", rec.Skipped)
+		}
+	}
+	return nil
+}
+
+func (b *bench) runOnce(ctx context.Context, sc scenario, s *server, round int) record {
+	rec := record{Scenario: sc.name, Server: s.name(), Round: round + 1, Start: time.Now().UTC()}
+	fail := func(err error) record {
+		if errors.Is(err, errUnsupported) {
+			rec.Skipped = err.Error()
+		} else {
+			rec.Failure = err.Error()
+		}
+		return rec
+	}
+	if sc.fresh || s.cmd == nil || ended(s) {
+		s.stop()
+		if err := s.start(ctx); err != nil {
+			return fail(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, b.duration+5*time.Minute)
+	defer cancel()
+	out, err := sc.run(ctx, b, s)
+	if err != nil {
+		return fail(err)
+	}
+	rec.outcome = *out
+	return rec
+}
+
+func ended(s *server) bool {
+	select {
+	case <-s.done:
+		return true
+	default:
+		return false
+	}
+}
+
+func (b *bench) save() error {
+	if b.json == "" {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(b.json), 0o755); err != nil {
+		return err
+	}
+	return b.records.write(b.json)
+}
+
+// find returns the running server of that name.
+func (b *bench) find(name string) *server {
+	if i := slices.IndexFunc(b.servers, func(s *server) bool { return s.name() == name }); i >= 0 {
+		return b.servers[i]
+	}
+	return nil
+}

@@ -1,0 +1,77 @@
+package main
+
+// figure is one line of the report's table: a metric, and how good it has to be.
+type figure struct {
+	scenario string
+	metric   string
+	title    string
+	unit     string
+	goal     goal
+}
+
+// goal is an upper bound: a share of the better peer's median, a multiple of the
+// relay's, or a value. Zero fields do not count.
+type goal struct {
+	ofPeer  float64
+	ofRelay float64
+	value   float64
+}
+
+// figures lists the goals of the project, in the order of the report.
+func figures() []figure {
+	return []figure{
+		{"chat-tcp-32", "cpu_us", "chat TCP, window 32", "µs", goal{ofPeer: 1. / 10}},
+		{"chat-tcp-1", "cpu_us", "chat TCP, window 1", "µs", goal{ofRelay: 1.6}},
+		{"chat-starttls-32", "cpu_us", "chat STARTTLS, window 32", "µs", goal{ofPeer: 1. / 8}},
+		{"chat-direct-32", "cpu_us", "chat Direct TLS, window 32", "µs", goal{ofPeer: 1. / 8}},
+		{"chat-ws-32", "cpu_us", "chat WebSocket, window 32", "µs", goal{ofPeer: 1. / 12}},
+		{"chat-bosh-32", "cpu_us", "chat BOSH, window 32", "µs", goal{ofPeer: 1. / 3}},
+		{"presence", "cpu_us", "presence change, 20 online contacts, per delivery", "µs", goal{ofPeer: 1. / 6}},
+		{"offline", "store_us", "offline message: store", "µs", goal{ofPeer: 1. / 10}},
+		{"offline", "deliver_us", "offline message: deliver at login", "µs", goal{ofPeer: 1. / 8}},
+		{"rest", "cpu_us", "REST send to an online user", "µs", goal{ofPeer: 1. / 6}},
+		{"idle-tcp", "pss_kb", "idle connection with presence, TCP, PSS", "kB", goal{value: 9}},
+		{"idle-tls", "pss_kb", "idle connection with presence, TLS, PSS", "kB", goal{value: 20}},
+		{"login-tcp", "cpu_ms", "login, TCP", "ms", goal{value: 0.25}},
+		{"login-tls", "cpu_ms", "login, TLS", "ms", goal{value: 0.55}},
+		{"latency-1000", "p99_ms", "p99 latency at 1,000 msg/s", "ms", goal{ofRelay: 1.5}},
+		{"latency-5000", "p99_ms", "p99 latency at 5,000 msg/s", "ms", goal{ofRelay: 1.5}},
+	}
+}
+
+// peers are the servers Trivium is compared with.
+var peers = [...]string{"ejabberd", "prosody"}
+
+// verdict compares Trivium's median of a figure with its goal.
+type verdict struct {
+	trivium  spread
+	better   string // the peer with the lower median, "" when none was measured
+	peer     spread
+	relay    spread
+	limit    float64 // the goal in the figure's unit, 0 when its reference is missing
+	measured bool
+	met      bool
+}
+
+func (r *records) verdict(f figure) verdict {
+	v := verdict{
+		trivium: r.spread(f.scenario, "trivium", f.metric),
+		relay:   r.spread(f.scenario, "relay", f.metric),
+	}
+	for _, name := range peers {
+		if s := r.spread(f.scenario, name, f.metric); s.n > 0 && (v.better == "" || s.median < v.peer.median) {
+			v.better, v.peer = name, s
+		}
+	}
+	switch {
+	case f.goal.value > 0:
+		v.limit = f.goal.value
+	case f.goal.ofRelay > 0 && v.relay.n > 0:
+		v.limit = f.goal.ofRelay * v.relay.median
+	case f.goal.ofPeer > 0 && v.better != "":
+		v.limit = f.goal.ofPeer * v.peer.median
+	}
+	v.measured = v.trivium.n > 0 && v.limit > 0
+	v.met = v.measured && v.trivium.median <= v.limit
+	return v
+}

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// loginWorkers is how many logins are under way at once.
+const loginWorkers = 8
+
+// runLogins logs accounts in and out again: TCP connection, TLS handshake where
+// the road has one, SCRAM, bind, end of stream. No presence.
+func runLogins(ctx context.Context, b *bench, s *server, r road) (*outcome, error) {
+	names := users(chatFrom, 2*chatPairs)
+	warm, err := loginAll(ctx, s.ep, r, names) // derives every account's key in the client once
+	if err != nil {
+		return nil, err
+	}
+	closeAll(warm)
+	if _, err := s.meter().settled(3 * time.Second); err != nil {
+		return nil, err
+	}
+	w, err := openWindow(s.meter())
+	if err != nil {
+		return nil, err
+	}
+	deadline := time.Now().Add(b.duration)
+	var tried, done atomic.Int64
+	var wg sync.WaitGroup
+	for worker := range loginWorkers {
+		wg.Go(func() {
+			for i := worker; time.Now().Before(deadline) && ctx.Err() == nil; i += loginWorkers {
+				tried.Add(1)
+				session, err := login(ctx, s.ep, r, names[i%len(names)])
+				if err != nil {
+					b.log.Debug("login failed", "server", s.name(), "err", err)
+					continue
+				}
+				done.Add(1)
+				_ = session.close()
+			}
+		})
+	}
+	wg.Wait()
+	passed := time.Since(w.start)
+	end, err := s.meter().settled(3 * time.Second)
+	if err != nil {
+		return nil, err
+	}
+	return &outcome{
+		Metrics: map[string]float64{
+			"cpu_ms":     micros(end-w.cpu, done.Load()) / 1e3,
+			"per_second": float64(done.Load()) / passed.Seconds(),
+		},
+		Sent: tried.Load(), Received: done.Load(), Errors: tried.Load() - done.Load(),
+	}, nil
+}

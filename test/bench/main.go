@@ -1,0 +1,179 @@
+// Command bench measures Trivium beside Debian's ejabberd and Prosody and a byte
+// relay, in one interleaved run on one machine, and writes the report
+// docs/performance.md.
+//
+// It owns the load client (link, session, splitter), the drivers that start the
+// servers, the meter that reads their processor time and memory from the kernel,
+// the scenarios, and the report. It drives servers over loopback only, as
+// processes of their own, with bounded counts and times, and stops what it started.
+//
+//	go run ./test/bench                      # everything; about half an hour
+//	go run ./test/bench -quick               # a smoke run of less than a minute
+//	go run ./test/bench -scenarios chat-tcp-32,chat-tcp-1 -servers trivium,relay
+//	go run ./test/bench report -json test/artifacts/bench.json -out docs/performance.md
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:])
+	stop()
+	if err != nil {
+		slog.Error("bench failed", "err", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) error {
+	if len(args) > 0 {
+		switch args[0] {
+		case "relay":
+			return relayCommand(ctx, args[1:])
+		case "report":
+			return reportCommand(args[1:])
+		case "list":
+			for _, s := range scenarios() {
+				fmt.Printf("%-16s %s\n", s.name, s.title)
+			}
+			return nil
+		}
+	}
+	return measureCommand(ctx, args)
+}
+
+func relayCommand(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("relay", flag.ContinueOnError)
+	listen := flags.String("listen", "127.0.0.1:15000", "`address` to listen on")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", *listen)
+	if err != nil {
+		return err
+	}
+	context.AfterFunc(ctx, func() { _ = l.Close() })
+	if err := runRelay(l); ctx.Err() == nil {
+		return err
+	}
+	return nil
+}
+
+func reportCommand(args []string) error {
+	flags := flag.NewFlagSet("report", flag.ContinueOnError)
+	raw := flags.String("json", defaultJSON, "raw results to read, comma-separated `files`; later ones replace earlier ones per scenario")
+	out := flags.String("out", defaultReport, "report `file` to write")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	r, err := readRecords(strings.Split(*raw, ",")...)
+	if err != nil {
+		return err
+	}
+	return writeReport(*out, r)
+}
+
+const (
+	defaultReport = "docs/performance.md"
+	defaultJSON   = "test/artifacts/bench.json"
+)
+
+func measureCommand(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	b := &bench{}
+	names := flags.String("scenarios", "all", "comma-separated `names`, or all; see the list command")
+	servers := flags.String("servers", "trivium,ejabberd,prosody,relay", "comma-separated `names`, in the order of each round")
+	quick := flags.Bool("quick", false, "smoke run: one round, small counts, less than a minute; its figures mean little")
+	flags.IntVar(&b.rounds, "rounds", 5, "`rounds` of each scenario")
+	flags.DurationVar(&b.duration, "duration", 3*time.Second, "measured `time` of one run of a scenario with no fixed count")
+	flags.IntVar(&b.idle, "idle", 2000, "idle `connections`")
+	flags.IntVar(&b.offline, "offline", 4000, "offline `messages` per run")
+	flags.StringVar(&b.write, "write", "batch", "a closed-loop sender writes all slots freed by one read at once (`batch`), or one by one (each)")
+	flags.StringVar(&b.out, "out", "", "report `file` to write, usually "+defaultReport)
+	flags.StringVar(&b.json, "json", defaultJSON, "raw results `file` to write")
+	flags.StringVar(&b.workdir, "workdir", "", "`directory` for the servers' data, removed afterwards (default: a temporary one)")
+	flags.BoolVar(&b.install, "install", true, "let apt-get install a missing peer, when run as root")
+	flags.StringVar(&b.triviumBinary, "trivium", "bin/trivium", "Trivium's built `binary`")
+	flags.StringVar(&b.profile, "profile", "", "after the rounds run each scenario once more on Trivium and fetch a CPU profile from this pprof `URL`"+
+		" (http://host:port/debug/pprof or unix:/path/to/socket:/debug/pprof); {dir} stands for its data directory")
+	flags.StringVar(&b.profileDir, "profile-dir", "test/artifacts/profiles", "`directory` for CPU profiles")
+	verbose := flags.Bool("v", false, "log every run")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("unknown command %q", flags.Arg(0))
+	}
+	if b.write != "batch" && b.write != "each" {
+		return errors.New("-write must be batch or each")
+	}
+	if *quick {
+		b.rounds, b.duration, b.idle, b.offline, b.quick = 1, 400*time.Millisecond, 100, 400, true
+	}
+	level := slog.LevelInfo
+	if *verbose {
+		level = slog.LevelDebug
+	}
+	b.log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	debug.SetGCPercent(400) // the client's garbage collector takes processor time from the server
+	var err error
+	if b.scenarios, err = chooseScenarios(*names); err != nil {
+		return err
+	}
+	if b.drivers, err = chooseDrivers(*servers); err != nil {
+		return err
+	}
+	return b.run(ctx)
+}
+
+func chooseScenarios(names string) ([]scenario, error) {
+	all := scenarios()
+	if names == "all" {
+		return all, nil
+	}
+	var chosen []scenario
+	for name := range strings.SplitSeq(names, ",") {
+		found := false
+		for _, s := range all {
+			if s.name == name || strings.HasSuffix(name, "*") && strings.HasPrefix(s.name, strings.TrimSuffix(name, "*")) {
+				chosen, found = append(chosen, s), true
+			}
+		}
+		if !found {
+			return nil, fmt.Errorf("no scenario %q; see the list command", name)
+		}
+	}
+	return chosen, nil
+}
+
+func chooseDrivers(names string) ([]driver, error) {
+	var chosen []driver
+	for name := range strings.SplitSeq(names, ",") {
+		switch name {
+		case "trivium":
+			chosen = append(chosen, &trivium{})
+		case "ejabberd":
+			chosen = append(chosen, &ejabberd{})
+		case "prosody":
+			chosen = append(chosen, &prosody{})
+		case "relay":
+			chosen = append(chosen, &relay{})
+		default:
+			return nil, fmt.Errorf("no server %q", name)
+		}
+	}
+	return chosen, nil
+}

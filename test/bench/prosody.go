@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/xdg-go/scram"
+)
+
+// prosody runs Debian's package: no limits module, internal storage, hashed
+// SCRAM-SHA-256 passwords, the modules that match what Trivium has. Debian's
+// Prosody bundles no REST module.
+type prosody struct {
+	dir     string
+	account *account
+}
+
+func (*prosody) name() string { return "prosody" }
+
+func (*prosody) version(ctx context.Context) (string, error) { return debianVersion(ctx, "prosody") }
+
+const prosodyConfig = `data_path = "{dir}/data"
+pidfile = "{dir}/prosody.pid"
+daemonize = false
+log = { error = "*stderr" }
+modules_enabled = {
+	"roster"; "saslauth"; "tls"; "disco"; "carbons"; "private"; "blocklist"; "vcard_legacy"; "vcard4";
+	"version"; "uptime"; "time"; "ping"; "lastactivity"; "offline"; "bosh"; "websocket";
+}
+modules_disabled = { "s2s" }
+authentication = "internal_hashed"
+password_hash = "SHA-256"
+default_iteration_count = 4096
+storage = "internal"
+c2s_require_encryption = false
+c2s_interfaces = { "127.0.0.1" }
+c2s_ports = { {tcp} }
+c2s_direct_tls_interfaces = { "127.0.0.1" }
+c2s_direct_tls_ports = { {direct} }
+http_interfaces = { "127.0.0.1" }
+http_ports = { {http} }
+https_ports = {}
+http_default_host = "localhost"
+consider_bosh_secure = true
+consider_websocket_secure = true
+ssl = { certificate = "{dir}/cert.pem"; key = "{dir}/key.pem"; protocol = "tlsv1_2+" }
+VirtualHost "localhost"
+`
+
+func (p *prosody) prepare(ctx context.Context, b *bench, dir string, accounts []string) (endpoint, error) {
+	if err := install(ctx, b, "prosody", "prosody", "lua-event", "lua-dbi-sqlite3"); err != nil {
+		return endpoint{}, err
+	}
+	ports, err := freePorts(3)
+	if err != nil {
+		return endpoint{}, err
+	}
+	p.dir, p.account = dir, systemAccount("prosody")
+	config := strings.NewReplacer("{dir}", dir, "{tcp}", fmt.Sprint(ports[0]), "{direct}", fmt.Sprint(ports[1]),
+		"{http}", fmt.Sprint(ports[2])).Replace(prosodyConfig)
+	if err := os.WriteFile(filepath.Join(dir, "prosody.cfg.lua"), []byte(config), 0o600); err != nil {
+		return endpoint{}, err
+	}
+	if err := b.cert.write(dir); err != nil {
+		return endpoint{}, err
+	}
+	if err := p.writeAccounts(accounts); err != nil {
+		return endpoint{}, err
+	}
+	ep := endpoint{
+		tcp: local(ports[0]), direct: local(ports[1]), http: local(ports[2]),
+		ws: "/xmpp-websocket", bosh: "/http-bind",
+	}
+	return ep, p.account.own(dir)
+}
+
+// writeAccounts writes the files of Prosody's internal storage: one process per
+// account through prosodyctl would take minutes. All share a salt, and so a key.
+func (p *prosody) writeAccounts(accounts []string) error {
+	client, err := scram.SHA256.NewClient("any", password, "")
+	if err != nil {
+		return err
+	}
+	keys, err := client.GetStoredCredentialsWithError(scram.KeyFactors{Salt: "bench-salt", Iters: 4096})
+	if err != nil {
+		return err
+	}
+	text := fmt.Sprintf("return {\n\t[\"salt\"] = \"bench-salt\";\n\t[\"iteration_count\"] = 4096;\n"+
+		"\t[\"stored_key\"] = %q;\n\t[\"server_key\"] = %q;\n};\n",
+		hex.EncodeToString(keys.StoredKey), hex.EncodeToString(keys.ServerKey))
+	dir := filepath.Join(p.dir, "data", domain, "accounts")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for _, name := range accounts {
+		if err := os.WriteFile(filepath.Join(dir, name+".dat"), []byte(text), 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *prosody) command() *exec.Cmd {
+	args := []string{"--config", filepath.Join(p.dir, "prosody.cfg.lua"), "-F"}
+	cmd := exec.Command("prosody", args...)
+	cmd.Dir = p.dir
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + p.dir, "LANG=C.UTF-8"}
+	return p.account.run(cmd)
+}
+
+func (*prosody) created(context.Context) error { return nil }
+
+func (*prosody) rest(_, _, _ string) []byte { return nil }

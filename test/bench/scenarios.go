@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// bodySize is the length of every message body in bytes.
+const bodySize = 100
+
+// body returns a message body that starts with the given text.
+func body(start string) string {
+	return start + strings.Repeat("The quick brown fox jumps over the lazy dog. ", 3)[:bodySize-len(start)]
+}
+
+// scenarios lists everything that can be measured, in the order of the report.
+func scenarios() []scenario {
+	chat := func(r road, window int) func(context.Context, *bench, *server) (*outcome, error) {
+		return func(ctx context.Context, b *bench, s *server) (*outcome, error) { return runChat(ctx, b, s, r, window) }
+	}
+	latency := func(rate int) func(context.Context, *bench, *server) (*outcome, error) {
+		return func(ctx context.Context, b *bench, s *server) (*outcome, error) { return runLatency(ctx, b, s, rate) }
+	}
+	idle := func(r road) func(context.Context, *bench, *server) (*outcome, error) {
+		return func(ctx context.Context, b *bench, s *server) (*outcome, error) { return runIdle(ctx, b, s, r) }
+	}
+	logins := func(r road) func(context.Context, *bench, *server) (*outcome, error) {
+		return func(ctx context.Context, b *bench, s *server) (*outcome, error) { return runLogins(ctx, b, s, r) }
+	}
+	pairs := fmt.Sprintf("%d pairs", chatPairs)
+	return []scenario{
+		{name: "chat-tcp-32", title: "Chat, TCP without TLS, " + pairs + ", window 32", relay: true, run: chat(roadTCP, 32)},
+		{name: "chat-tcp-1", title: "Chat, TCP without TLS, " + pairs + ", window 1", relay: true, run: chat(roadTCP, 1)},
+		{name: "chat-starttls-32", title: "Chat, STARTTLS, " + pairs + ", window 32", run: chat(roadSTARTTLS, 32)},
+		{name: "chat-direct-32", title: "Chat, Direct TLS, " + pairs + ", window 32", run: chat(roadDirectTLS, 32)},
+		{name: "chat-ws-32", title: "Chat, WebSocket, " + pairs + ", window 32", run: chat(roadWebSocket, 32)},
+		{name: "chat-bosh-32", title: "Chat, BOSH, " + pairs + ", window 32", run: chat(roadBOSH, 32)},
+		{name: "presence", title: fmt.Sprintf("Presence change to %d online contacts", presenceContacts), run: runPresence},
+		{name: "offline", title: "Offline messages: store, and deliver at login", run: runOffline},
+		{name: "rest", title: "REST send to an online user", run: runREST},
+		{name: "login-tcp", title: "Login with SCRAM-SHA-256, TCP without TLS", run: logins(roadTCP)},
+		{name: "login-tls", title: "Login with SCRAM-SHA-256, Direct TLS", run: logins(roadDirectTLS)},
+		{name: "latency-1000", title: "Open loop, 1,000 messages per second, " + pairs + ", TCP", relay: true, run: latency(1000)},
+		{name: "latency-5000", title: "Open loop, 5,000 messages per second, " + pairs + ", TCP", relay: true, run: latency(5000)},
+		{name: "idle-tcp", title: "Idle connections with presence, TCP without TLS", fresh: true, run: idle(roadTCP)},
+		{name: "idle-tls", title: "Idle connections with presence, Direct TLS", fresh: true, run: idle(roadDirectTLS)},
+	}
+}
+
+// window measures a server between two instants.
+type window struct {
+	meter meter
+	cpu   time.Duration
+	start time.Time
+}
+
+func openWindow(m meter) (window, error) {
+	cpu, err := m.cpu()
+	return window{meter: m, cpu: cpu, start: time.Now()}, err
+}
+
+// close returns the processor time and the time passed since openWindow.
+func (w window) close() (cpu, passed time.Duration, err error) {
+	passed = time.Since(w.start)
+	now, err := w.meter.cpu()
+	return now - w.cpu, passed, err
+}
+
+// micros returns d per operation in microseconds, 0 when there was none.
+func micros(d time.Duration, ops int64) float64 {
+	if ops == 0 {
+		return 0
+	}
+	return float64(d.Nanoseconds()) / 1e3 / float64(ops)
+}
+
+// rampUp is how long a timed scenario runs before its window opens.
+func (b *bench) rampUp() time.Duration { return min(b.duration/4, time.Second) }
+
+// drainLimit bounds the wait for messages still under way when senders have stopped.
+const drainLimit = 5 * time.Second
+
+// await polls until done reports true or the limit has passed.
+func await(limit time.Duration, done func() bool) bool {
+	for deadline := time.Now().Add(limit); ; time.Sleep(5 * time.Millisecond) {
+		if done() {
+			return true
+		}
+		if time.Now().After(deadline) {
+			return false
+		}
+	}
+}
+
+// pause waits, or returns the context's error.
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}

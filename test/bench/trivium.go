@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// trivium runs the server of this repository from its built binary.
+type trivium struct {
+	binary   string
+	dir      string
+	config   string
+	accounts []string
+	ep       endpoint
+	token    string
+	profile  string // URL of the pprof index, for -profile
+}
+
+func (*trivium) name() string { return "trivium" }
+
+func (t *trivium) version(ctx context.Context) (string, error) {
+	out, err := exec.CommandContext(ctx, t.binary, "version").Output()
+	return strings.TrimSpace(string(out)), err
+}
+
+// triviumConfig has no limits of rate, as the peers have none; all else is the default.
+const triviumConfig = `data: {dir}/data
+hosts: [localhost]
+tls:
+  certificate: {dir}/cert.pem
+  key: {dir}/key.pem
+listeners:
+  - {kind: xmpp, address: "{tcp}", tls: optional}
+  - {kind: xmpps, address: "{direct}"}
+  - {kind: http, address: "{http}"}
+`
+
+func (t *trivium) prepare(_ context.Context, b *bench, dir string, accounts []string) (endpoint, error) {
+	path, err := filepath.Abs(b.triviumBinary)
+	if err != nil {
+		return endpoint{}, err
+	}
+	if _, err := os.Stat(path); err != nil {
+		return endpoint{}, fmt.Errorf("%w: build it with go build -o bin/trivium ./cmd/trivium", err)
+	}
+	ports, err := freePorts(3)
+	if err != nil {
+		return endpoint{}, err
+	}
+	t.binary, t.dir, t.accounts, t.profile = path, dir, accounts, b.profile
+	t.config = filepath.Join(dir, "trivium.yaml")
+	t.ep = endpoint{
+		tcp: local(ports[0]), direct: local(ports[1]), http: local(ports[2]),
+		ws: "/xmpp-websocket", bosh: "/http-bind",
+	}
+	config := strings.NewReplacer("{dir}", dir, "{tcp}", t.ep.tcp, "{direct}", t.ep.direct,
+		"{http}", t.ep.http).Replace(triviumConfig)
+	if err := os.WriteFile(t.config, []byte(config), 0o600); err != nil {
+		return endpoint{}, err
+	}
+	return t.ep, b.cert.write(dir)
+}
+
+func (t *trivium) command() *exec.Cmd {
+	cmd := exec.Command(t.binary, "serve", "--config", t.config)
+	cmd.Dir = t.dir
+	return cmd
+}
+
+func (t *trivium) run(ctx context.Context, stdin string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, t.binary, append(args, "--config", t.config)...)
+	cmd.Dir = t.dir
+	cmd.Stdin = strings.NewReader(stdin)
+	out, err := cmd.Output()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		err = fmt.Errorf("trivium %s: %w: %s", strings.Join(args, " "), err, exit.Stderr)
+	}
+	return strings.TrimSpace(string(out)), err
+}
+
+// created makes the accounts and a token that may send as any of them.
+func (t *trivium) created(ctx context.Context) error {
+	err := each(len(t.accounts), func(i int) error {
+		_, err := t.run(ctx, password+"\n", "user", "add", t.accounts[i]+"@"+domain, "--password-stdin")
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	t.token, err = t.run(ctx, "", "token", "add", userName(restFrom)+"@"+domain)
+	return err
+}
+
+func (t *trivium) rest(_, to, body string) []byte {
+	return jsonPost(t.ep.http, "/api/v1/messages", "Authorization: Bearer "+t.token+"\r\n",
+		fmt.Sprintf(`{"to":%q,"type":"chat","body":%q}`, to, body))
+}
