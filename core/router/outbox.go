@@ -127,6 +127,14 @@ func (o *Outbox) send(t *Turn, st *stanza.Stanza, to jid.JID, rc *Receipt) bool 
 	return true
 }
 
+// greet puts the first stanza in front of all others; nobody else knows the
+// outbox yet. FlushOut sends it.
+func (o *Outbox) greet(st *stanza.Stanza) {
+	o.buf = outBuffers.Get().(*outBuffer)
+	o.buf.data = st.AppendTo(o.buf.data)
+	o.buf.ends = append(o.buf.ends, len(o.buf.data))
+}
+
 // write queues one element that is not a stanza.
 func (o *Outbox) write(t *Turn, p stanza.Payload) bool {
 	b := o.begin(0)

@@ -37,6 +37,13 @@ type Packet struct {
 	Targets []*Session // where it was delivered; set before the steps of the Observe phase
 }
 
+// Forget drops what the packet refers to and keeps its memory for the next one.
+func (p *Packet) Forget() {
+	targets := p.Targets
+	clear(targets)
+	*p = Packet{Targets: targets[:0]}
+}
+
 // Handler takes the stanzas for a domain. It is the third contract of the
 // house: virtual hosts, components, gateways and bridges are all Handlers.
 // Handle runs on the sender's goroutine and must not wait for peers. A returned
@@ -152,9 +159,9 @@ var packets = sync.Pool{New: func() any { return new(Packet) }}
 // would have got an error stanza.
 func (r *Router) Send(ctx context.Context, t *Turn, st *stanza.Stanza, rc *Receipt) error {
 	p := packets.Get().(*Packet)
-	*p = Packet{Stanza: st, Turn: t, Receipt: rc}
+	p.Stanza, p.Turn, p.Receipt = st, t, rc
 	err := r.Route(ctx, p)
-	*p = Packet{}
+	p.Forget()
 	packets.Put(p)
 	return err
 }

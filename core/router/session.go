@@ -1,7 +1,6 @@
 package router
 
 import (
-	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -190,10 +189,13 @@ type Binding struct {
 	JID         jid.JID // full
 	Conn        stream.Conn
 	Conflict    Conflict
-	MaxSessions int                 // per account; 0: no limit
-	OutboxLimit int                 // octets
-	Rename      func() jid.JID      // another full JID, for ConflictRename
-	Kick        func(*stream.Error) // ends the session; any goroutine
+	MaxSessions int            // per account; 0: no limit
+	OutboxLimit int            // octets
+	Rename      func() jid.JID // another full JID, for ConflictRename
+	// Greet makes what the session is sent before anything else can reach it: the
+	// answer to its request to bind.
+	Greet func(full jid.JID) *stanza.Stanza
+	Kick  func(*stream.Error) // ends the session; any goroutine
 }
 
 // Bind makes a session reachable. Errors are *stanza.Error: conflict, or
@@ -232,6 +234,9 @@ func (r *Router) Bind(b Binding) (*Session, error) {
 		}
 		s.JID, s.Account = b.JID.Clone(), a
 		s.out.init(b.Conn, b.OutboxLimit, s.lost, func(left []queued) { r.rescue(s, left) })
+		if b.Greet != nil {
+			s.out.greet(b.Greet(s.JID))
+		}
 		next := make([]*Session, 0, len(list)+1)
 		for _, o := range list {
 			if o != replaced {
@@ -295,7 +300,6 @@ func (s *Session) FlushOut() {
 
 // lost is told by the outbox that the peer cannot be reached or does not read.
 func (s *Session) lost(err error) {
-	slog.Default().LogAttrs(nil, slog.LevelDebug, "session lost", slog.String("jid", s.JID.String()), slog.Any("err", err))
 	if err == ErrOverflow {
 		// RFC 6120 §4.9.3.17: the peer is too slow for what it is sent.
 		s.kick(stream.Err(stream.ResourceConstraint, "too much is waiting to be read"))

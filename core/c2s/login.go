@@ -1,0 +1,427 @@
+package c2s
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"strings"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"trivium/core/jid"
+	"trivium/core/module"
+	"trivium/core/router"
+	"trivium/core/sasl"
+	"trivium/core/stanza"
+	"trivium/core/stream"
+)
+
+// Namespaces of stream negotiation.
+const (
+	nsTLS     = "urn:ietf:params:xml:ns:xmpp-tls"     // RFC 6120 §5
+	nsSASL    = "urn:ietf:params:xml:ns:xmpp-sasl"    // RFC 6120 §6
+	nsBind    = "urn:ietf:params:xml:ns:xmpp-bind"    // RFC 6120 §7
+	nsSession = "urn:ietf:params:xml:ns:xmpp-session" // RFC 3921 §3
+	nsSASLCB  = "urn:xmpp:sasl-cb:0"                  // XEP-0440 §2
+)
+
+// login is what a stream needs only until it is bound.
+type login struct {
+	offer    *sasl.Offer
+	attempts int
+}
+
+// opening reads the peer's header and answers with ours and the features
+// (RFC 6120 §4.2, §4.3).
+func opening(ctx context.Context, s *session) (state, error) {
+	ev, err := s.conn.Read(nil)
+	switch {
+	case err != nil:
+		return nil, err
+	case ev.Kind == stream.Closed:
+		return nil, nil
+	case ev.Kind != stream.Opened:
+		return nil, stream.Err(stream.InvalidXML, "a stream header is due")
+	}
+	h := ev.Header
+	ours := stream.Header{ID: newID(16), Version: "1.0", Lang: "en"}
+	refusal := s.greet(&h)
+	if s.host != nil {
+		ours.From = s.host.Domain.String()
+	} else {
+		ours.From = s.svc.opts.Hosts[0].Domain.String()
+	}
+	if from, err := jid.Parse(h.From); err == nil && refusal == nil {
+		ours.To = from.String() // RFC 6120 §4.7.2
+	}
+	if err := s.conn.Open(ours); err != nil {
+		return nil, err
+	}
+	if refusal != nil {
+		return nil, refusal
+	}
+	if s.account.IsZero() {
+		return offerLogin(ctx, s)
+	}
+	return offerBind(ctx, s)
+}
+
+// greet checks the peer's header, RFC 6120 §4.7 and §4.9.3.
+func (s *session) greet(h *stream.Header) *stream.Error {
+	if h.Err != nil {
+		return h.Err
+	}
+	if h.Content != stanza.NSClient {
+		return stream.Err(stream.InvalidNamespace, "the content namespace is "+stanza.NSClient)
+	}
+	host := s.svc.lookup(h.To)
+	switch {
+	case host == nil:
+		return stream.Err(stream.HostUnknown, "") // RFC 6120 §4.9.3.6
+	case s.host != nil && s.host != host:
+		// RFC 6120 §4.3.3: a restart goes on with the same host.
+		return stream.Err(stream.HostUnknown, "a restart cannot change the host")
+	case h.Version != "1.0" && !strings.HasPrefix(h.Version, "1."):
+		return stream.Err(stream.UnsupportedVersion, "") // RFC 6120 §4.9.3.25
+	}
+	s.host = host
+	s.lang = h.Lang
+	return nil
+}
+
+// lookup finds a virtual host by the 'to' of a header. A server with one host
+// serves it also to those who do not say.
+func (svc *Service) lookup(to string) *VirtualHost {
+	if to == "" && len(svc.opts.Hosts) == 1 {
+		return &svc.opts.Hosts[0]
+	}
+	j, err := jid.Parse(to)
+	if err != nil {
+		return nil
+	}
+	return svc.hosts[j.Domain()]
+}
+
+// features writes <stream:features/>.
+type features []stanza.Payload
+
+func (f features) AppendXML(dst []byte) []byte {
+	if len(f) == 0 {
+		return append(dst, "<stream:features/>"...)
+	}
+	dst = append(dst, "<stream:features>"...)
+	for _, p := range f {
+		dst = p.AppendXML(dst)
+	}
+	return append(dst, "</stream:features>"...)
+}
+
+// offerLogin sends the features of a stream that has not authenticated.
+func offerLogin(_ context.Context, s *session) (state, error) {
+	if s.login == nil {
+		s.login = &login{}
+	}
+	var f features
+	secure := s.conn.Info().Secure
+	if s.canSecure() {
+		tls := stanza.El(nsTLS, "starttls")
+		if s.requireTLS {
+			tls.Add(stanza.El(nsTLS, "required")) // RFC 6120 §5.4.1
+		}
+		f = append(f, tls)
+	}
+	if secure || !s.requireTLS {
+		var binding sasl.Binding
+		if b, ok := s.conn.(stream.Binder); ok {
+			binding = b
+		}
+		s.login.offer = s.host.SASL.Offer(secure, binding)
+		list := stanza.El(nsSASL, "mechanisms")
+		for _, name := range s.login.offer.Mechanisms() {
+			list.Add(stanza.TextEl(nsSASL, "mechanism", name))
+		}
+		f = append(f, list)
+		if types := s.login.offer.BindingTypes(); len(types) > 0 {
+			cb := stanza.El(nsSASLCB, "sasl-channel-binding")
+			for _, t := range types {
+				cb.Add(stanza.El(nsSASLCB, "channel-binding").Set("type", t))
+			}
+			f = append(f, cb)
+		}
+		f = append(f, s.svc.modules.StreamFeatures(module.BeforeLogin, s.host.Domain.Domain())...)
+	}
+	return awaitLogin, s.send(f)
+}
+
+func (s *session) canSecure() bool {
+	_, ok := s.conn.(stream.Securer)
+	return ok && !s.conn.Info().Secure && s.host.TLS != nil
+}
+
+// awaitLogin waits for STARTTLS or SASL (RFC 6120 §5.4.2, §6.4.2).
+func awaitLogin(ctx context.Context, s *session) (state, error) {
+	ev, err := s.conn.Read(nil)
+	switch {
+	case err != nil:
+		return nil, err
+	case ev.Kind == stream.Closed:
+		return nil, nil
+	case ev.Kind == stream.Opened:
+		return nil, stream.Err(stream.NotAuthorized, "no stream restart is due")
+	case ev.Is(nsTLS, "starttls"):
+		return startTLS, nil
+	case ev.Is(nsSASL, "auth"):
+		return s.authenticate(ctx, ev.Tree())
+	case ev.Is(nsSASL, "abort"):
+		return s.refuse(nil, &sasl.Failure{Condition: sasl.Aborted})
+	case ev.Is(nsSASL, "response"):
+		return s.refuse(nil, &sasl.Failure{Condition: sasl.MalformedRequest})
+	}
+	if stanza.KindOf(ev.Index.Local.Bytes(ev.Raw)) == stanza.IQ && ev.Space() == stanza.NSClient && s.login.offer != nil {
+		if ok, err := s.answerStranger(ctx, &ev); ok {
+			return awaitLogin, err
+		}
+	}
+	return nil, stream.Err(stream.NotAuthorized, "") // RFC 6120 §4.9.3.12
+}
+
+// answerStranger answers an iq that may come before authentication.
+func (s *session) answerStranger(ctx context.Context, ev *stream.Event) (bool, error) {
+	st, err := stanza.Parse(stanza.IQ, ev.Raw, ev.Index)
+	child, ok := st.First()
+	if err != nil || !ok || st.ID == "" || !s.svc.modules.AnswersBeforeAuth(st.Type, child.Space, child.Local) {
+		return false, nil
+	}
+	if st.To.IsZero() {
+		st.To = s.host.Domain
+	}
+	if st.To != s.host.Domain {
+		return false, nil
+	}
+	st.From = jid.JID{}
+	payload, err := s.svc.modules.BeforeAuthRequest(ctx, &module.Request{Stanza: st, Remote: s.conn.Info().Remote})
+	reply := st.Result(payload)
+	if err != nil {
+		var e *stanza.Error
+		if !errors.As(err, &e) {
+			s.svc.log.Error("handling a request failed", "child", child.Space, "err", err)
+			e = stanza.Internal()
+		}
+		reply = st.ErrorReply(e)
+	}
+	return true, s.send(stanza.Raw(reply.String()))
+}
+
+// startTLS secures the connection (RFC 6120 §5.4.2, §5.4.3).
+func startTLS(_ context.Context, s *session) (state, error) {
+	if !s.canSecure() {
+		_ = s.send(stanza.El(nsTLS, "failure")) // RFC 6120 §5.4.2.2
+		return nil, nil
+	}
+	if err := s.send(stanza.El(nsTLS, "proceed")); err != nil {
+		return nil, err
+	}
+	if err := s.conn.(stream.Securer).Secure(s.host.TLS); err != nil {
+		s.conn.Abort() // RFC 6120 §5.4.3.2: the TCP connection ends
+		return nil, err
+	}
+	s.login = nil
+	return opening, nil
+}
+
+// authenticate runs one exchange (RFC 6120 §6.4).
+func (s *session) authenticate(ctx context.Context, auth *stanza.Element) (state, error) {
+	if s.login.offer == nil {
+		return s.refuse(nil, &sasl.Failure{Condition: sasl.EncryptionRequired}) // RFC 6120 §6.5.4
+	}
+	if t := s.svc.opts.Throttle; t != nil {
+		if wait := t.Wait(s.conn.Info().Remote, ""); wait > 0 {
+			time.Sleep(wait) // bounded by the throttle; the login deadline goes on
+		}
+	}
+	ex, err := s.login.offer.Start(auth.Attr("mechanism"))
+	if err != nil {
+		return s.refuse(nil, err)
+	}
+	in, err := initial(auth.Text())
+	for {
+		if err != nil {
+			return s.refuse(ex, err)
+		}
+		out, done, err2 := ex.Step(ctx, in)
+		if err2 != nil {
+			return s.refuse(ex, err2)
+		}
+		if done {
+			return s.welcome(ex, out)
+		}
+		if err := s.send(stanza.TextEl(nsSASL, "challenge", base64.StdEncoding.EncodeToString(out))); err != nil {
+			return nil, err
+		}
+		ev, rerr := s.conn.Read(nil)
+		switch {
+		case rerr != nil:
+			return nil, rerr
+		case ev.Kind == stream.Closed:
+			return nil, nil
+		case ev.Kind == stream.Element && ev.Is(nsSASL, "response"):
+			if in, err = decode(ev.Tree().Text()); in == nil && err == nil {
+				in = []byte{}
+			}
+		case ev.Kind == stream.Element && ev.Is(nsSASL, "abort"):
+			return s.refuse(ex, &sasl.Failure{Condition: sasl.Aborted}) // RFC 6120 §6.4.4
+		default:
+			return nil, stream.Err(stream.NotAuthorized, "")
+		}
+	}
+}
+
+// initial decodes an initial response: "" is none, "=" an empty one (RFC 6120
+// §6.4.2).
+func initial(text string) ([]byte, error) {
+	switch strings.TrimSpace(text) {
+	case "":
+		return nil, nil
+	case "=":
+		return []byte{}, nil
+	}
+	return decode(text)
+}
+
+func decode(text string) ([]byte, error) {
+	b, err := base64.StdEncoding.Strict().DecodeString(strings.TrimSpace(text))
+	if err != nil {
+		return nil, &sasl.Failure{Condition: sasl.IncorrectEncoding} // RFC 6120 §6.5.5
+	}
+	return b, nil
+}
+
+// refuse tells of a failed attempt and lets the peer try again, up to a limit
+// (RFC 6120 §6.4.5).
+func (s *session) refuse(ex sasl.Exchange, err error) (state, error) {
+	var f *sasl.Failure
+	if !errors.As(err, &f) {
+		f = &sasl.Failure{Condition: sasl.TemporaryAuthFailure, Cause: err}
+	}
+	s.svc.Stats.LoginsBad.Add(1)
+	if t := s.svc.opts.Throttle; t != nil && ex != nil && f.Condition == sasl.NotAuthorized {
+		t.Failed(s.conn.Info().Remote, "")
+	}
+	s.svc.log.Info("login failed", "remote", s.conn.Info().Remote.String(), "host", s.host.Domain.String(), "condition", string(f.Condition))
+	if err := s.send(stanza.El(nsSASL, "failure").Add(stanza.El(nsSASL, string(f.Condition)))); err != nil {
+		return nil, err
+	}
+	if s.login.attempts++; s.login.attempts >= s.svc.opts.Attempts {
+		return nil, stream.Err(stream.PolicyViolation, "too many failed logins")
+	}
+	return awaitLogin, nil
+}
+
+// welcome ends a successful exchange (RFC 6120 §6.4.6).
+func (s *session) welcome(ex sasl.Exchange, data []byte) (state, error) {
+	local := ex.Username()
+	if local == "" {
+		local = "anon-" + newID(12) // ANONYMOUS
+	}
+	account, err := jid.New(local, s.host.Domain.Domain(), "")
+	if err != nil {
+		return s.refuse(nil, err)
+	}
+	s.account = account.Clone()
+	ok := stanza.El(nsSASL, "success")
+	if len(data) > 0 {
+		ok.AddText(base64.StdEncoding.EncodeToString(data))
+	}
+	s.conn.Restart(s.svc.opts.After) // before the peer can know
+	s.svc.Stats.Logins.Add(1)
+	return opening, s.send(ok)
+}
+
+// offerBind sends the features of an authenticated stream (RFC 6120 §7.4).
+func offerBind(_ context.Context, s *session) (state, error) {
+	f := features{
+		stanza.El(nsBind, "bind"),
+		stanza.El(nsSession, "session").Add(stanza.El(nsSession, "optional")),
+	}
+	f = append(f, s.svc.modules.StreamFeatures(module.AfterLogin, s.host.Domain.Domain())...)
+	return awaitBind, s.send(f)
+}
+
+// awaitBind waits for the request to bind a resource (RFC 6120 §7.6, §7.7).
+func awaitBind(ctx context.Context, s *session) (state, error) {
+	ev, err := s.conn.Read(nil)
+	switch {
+	case err != nil:
+		return nil, err
+	case ev.Kind == stream.Closed:
+		return nil, nil
+	case ev.Kind == stream.Opened:
+		return nil, stream.Err(stream.NotAuthorized, "no stream restart is due")
+	case !ev.Is(stanza.NSClient, "iq"):
+		return nil, stream.Err(stream.NotAuthorized, "a resource is to be bound first") // RFC 6120 §7.1
+	}
+	st, err := stanza.Parse(stanza.IQ, ev.Raw, ev.Index)
+	if err == nil {
+		err = check(st)
+	}
+	if err == nil {
+		child, ok := st.First()
+		if st.Type != stanza.Set || !ok || !child.Is(nsBind, "bind") {
+			return nil, stream.Err(stream.NotAuthorized, "a resource is to be bound first")
+		}
+		err = s.bind(ctx, st, child.Element().ChildText(nsBind, "resource"))
+	}
+	if err != nil {
+		var e *stanza.Error
+		if !errors.As(err, &e) {
+			return nil, err
+		}
+		st.From, st.To = jid.JID{}, jid.JID{}
+		reply := st.ErrorReply(e)
+		if reply == nil {
+			return awaitBind, nil
+		}
+		return awaitBind, s.send(stanza.Raw(reply.String()))
+	}
+	return serve, nil
+}
+
+// bind makes the session reachable under the resource asked for, or one of ours.
+func (s *session) bind(ctx context.Context, rq *stanza.Stanza, resource string) error {
+	fresh := func() jid.JID {
+		j, err := s.account.WithResource(newID(9))
+		if err != nil {
+			panic("c2s: a hexadecimal resource is valid: " + err.Error())
+		}
+		return j
+	}
+	full := fresh()
+	if resource != "" {
+		j, err := s.account.WithResource(resource)
+		if err != nil {
+			return &stanza.Error{Condition: stanza.BadRequest, Text: "not a valid resource", Cause: err} // RFC 6120 §7.7.2.1
+		}
+		full = j
+	}
+	opts := &s.svc.opts
+	peer, err := s.svc.router.Bind(router.Binding{
+		JID: full, Conn: s.conn, Conflict: opts.Conflict, MaxSessions: opts.MaxSessions, OutboxLimit: opts.Outbox,
+		Rename: fresh, Kick: s.kick,
+		Greet: func(full jid.JID) *stanza.Stanza {
+			return stanza.New(stanza.IQ, stanza.Result, jid.JID{}, jid.JID{}, rq.ID,
+				stanza.El(nsBind, "bind", stanza.TextEl(nsBind, "jid", full.String())))
+		},
+	})
+	if err != nil {
+		return err
+	}
+	s.peer, s.login = peer, nil
+	if opts.Rate > 0 {
+		s.limit = rate.NewLimiter(rate.Limit(opts.Rate), max(opts.Burst, 1))
+	}
+	s.svc.settle(s)
+	s.svc.modules.SessionBound(ctx, peer)
+	peer.FlushOut()
+	return nil
+}

@@ -1,0 +1,283 @@
+// Package c2s is the session of a client: negotiation, authentication, binding,
+// and then the loop that takes stanzas from the connection to the router.
+//
+// One goroutine owns a session from its first octet to its last. What others
+// send to it goes through its router.Session; what ends it from outside is Kick.
+//
+// spec: RFC 6120 | §4-§8 | complete | client streams: header, features, STARTTLS, SASL, bind, errors
+// spec: RFC 3921 | §3 | complete | the session request is accepted and never needed
+// spec: XEP-0440 | 0.4.2 | complete | channel binding types announced
+package c2s
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/hex"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"trivium/core/jid"
+	"trivium/core/module"
+	"trivium/core/router"
+	"trivium/core/sasl"
+	"trivium/core/stanza"
+	"trivium/core/stream"
+	"trivium/core/wire"
+)
+
+// VirtualHost is one domain whose accounts may log in.
+type VirtualHost struct {
+	Domain jid.JID
+	SASL   *sasl.Server
+	TLS    *tls.Config // for STARTTLS; nil: not offered
+}
+
+// Throttle slows the guessing of passwords. Both are called with the peer's
+// address; Wait returns how long the peer's next attempt has to wait, and is told
+// the account once it is known, or "".
+type Throttle interface {
+	Wait(remote net.Addr, account string) time.Duration
+	Failed(remote net.Addr, account string)
+}
+
+// Options of New. Zero values are the defaults named.
+type Options struct {
+	Hosts    []VirtualHost
+	Throttle Throttle // nil: none
+
+	Before, After wire.Limits     // before and after authentication
+	LoginTimeout  time.Duration   // from connect to bound; 30 s
+	PingAfter     time.Duration   // of silence; 3 min, negative: never
+	PingTimeout   time.Duration   // for an answer to the ping; 1 min
+	Attempts      int             // failed logins a stream may make; 3 (RFC 6120 §6.4.5)
+	MaxSessions   int             // per account; 20
+	Conflict      router.Conflict // RFC 6120 §7.7.2.2
+	Outbox        int             // octets that may wait for one session; 4 MiB
+	Rate          int             // octets a second from one session; 0: no limit
+	Burst         int             // octets; 4 x Rate
+	Logger        *slog.Logger
+}
+
+func (o *Options) defaults() {
+	def := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	def(&o.LoginTimeout, 30*time.Second)
+	def(&o.PingAfter, 3*time.Minute)
+	def(&o.PingTimeout, time.Minute)
+	if o.Before == (wire.Limits{}) {
+		o.Before = wire.Limits{Bytes: 16 << 10, Depth: 8, Attrs: 16, NSDecls: 16, Children: 64}
+	}
+	if o.Attempts == 0 {
+		o.Attempts = 3
+	}
+	if o.MaxSessions == 0 {
+		o.MaxSessions = 20
+	}
+	if o.Outbox == 0 {
+		o.Outbox = 4 << 20
+	}
+	if o.Burst == 0 {
+		o.Burst = 4 * o.Rate
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+}
+
+// Stats are running counts.
+type Stats struct {
+	Streams     atomic.Int64 // open connections
+	Logins      atomic.Int64
+	LoginsBad   atomic.Int64
+	Stanzas     atomic.Int64 // received from clients
+	StreamFails atomic.Int64 // streams ended by a stream error
+}
+
+// Service serves client connections. It is safe for concurrent use.
+type Service struct {
+	opts    Options
+	hosts   map[string]*VirtualHost
+	router  *router.Router
+	modules *module.Host
+	log     *slog.Logger
+	Stats   Stats
+
+	mu    sync.Mutex
+	young map[*session]struct{} // not bound yet
+	bound map[*session]struct{}
+	done  bool // shutting down
+	idle  sync.WaitGroup
+	ctx   atomic.Pointer[context.Context]
+}
+
+// New returns a Service. Accept may be called at once.
+func New(r *router.Router, mods *module.Host, opts Options) *Service {
+	opts.defaults()
+	svc := &Service{
+		opts: opts, router: r, modules: mods, log: opts.Logger,
+		hosts: map[string]*VirtualHost{}, young: map[*session]struct{}{}, bound: map[*session]struct{}{},
+	}
+	for i := range opts.Hosts {
+		h := &opts.Hosts[i]
+		svc.hosts[h.Domain.Domain()] = h
+	}
+	ctx := context.Background()
+	svc.ctx.Store(&ctx)
+	return svc
+}
+
+// Before returns the limits for a connection that has not authenticated.
+func (svc *Service) Before() wire.Limits { return svc.opts.Before }
+
+// Accept serves one connection until its session is over. With requireTLS a
+// stream in clear gets nothing but <starttls/>.
+func (svc *Service) Accept(conn stream.Conn, requireTLS bool) {
+	s := &session{svc: svc, conn: conn, requireTLS: requireTLS}
+	s.idle = s.turn.Flush
+	s.deadline = time.Now().Add(svc.opts.LoginTimeout)
+	svc.mu.Lock()
+	if svc.done {
+		svc.mu.Unlock()
+		conn.Close(stream.Err(stream.SystemShutdown, ""))
+		conn.Abort()
+		return
+	}
+	svc.young[s] = struct{}{}
+	svc.idle.Add(1)
+	svc.mu.Unlock()
+	svc.Stats.Streams.Add(1)
+	defer func() {
+		svc.mu.Lock()
+		delete(svc.young, s)
+		delete(svc.bound, s)
+		svc.mu.Unlock()
+		svc.Stats.Streams.Add(-1)
+		svc.idle.Done()
+	}()
+	s.run(*svc.ctx.Load())
+}
+
+// settle moves a session from those with a deadline to those that are watched
+// for silence.
+func (svc *Service) settle(s *session) {
+	svc.mu.Lock()
+	delete(svc.young, s)
+	svc.bound[s] = struct{}{}
+	svc.mu.Unlock()
+}
+
+// Run watches deadlines and silence until ctx ends. One goroutine does it for
+// all sessions, so that none needs a timer.
+func (svc *Service) Run(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	quiet := svc.opts.PingAfter / 4
+	quiet = min(max(quiet, time.Second), 15*time.Second)
+	var last time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			svc.expire(now)
+			if now.Sub(last) >= quiet {
+				last = now
+				svc.probe(now)
+			}
+		}
+	}
+}
+
+// expire ends streams that have not bound in time (XEP-0205 §2).
+func (svc *Service) expire(now time.Time) {
+	var late []*session
+	svc.mu.Lock()
+	for s := range svc.young {
+		if now.After(s.deadline) {
+			late = append(late, s)
+		}
+	}
+	svc.mu.Unlock()
+	for _, s := range late {
+		if now.After(s.deadline.Add(5 * time.Second)) {
+			s.conn.Abort()
+			continue
+		}
+		s.conn.Close(stream.Err(stream.ConnectionTimeout, "no login in time")) // RFC 6120 §4.9.3.4
+	}
+}
+
+// probe pings silent peers and ends those that stay silent (RFC 6120 §4.6.3,
+// XEP-0199 §4.1).
+func (svc *Service) probe(now time.Time) {
+	if svc.opts.PingAfter < 0 {
+		return
+	}
+	var t router.Turn
+	var dead []*session
+	var silent []*router.Session
+	svc.mu.Lock()
+	for s := range svc.bound {
+		switch quiet := now.Sub(s.peer.Active()); {
+		case quiet > svc.opts.PingAfter+svc.opts.PingTimeout:
+			dead = append(dead, s)
+		case quiet > svc.opts.PingAfter && !s.pinged.Swap(true):
+			silent = append(silent, s.peer)
+		case quiet <= svc.opts.PingAfter:
+			s.pinged.Store(false)
+		}
+	}
+	svc.mu.Unlock()
+	for _, p := range silent {
+		host, _ := jid.New("", p.JID.Domain(), "")
+		p.Deliver(&t, stanza.New(stanza.IQ, stanza.Get, host, p.JID, newID(8), stanza.El("urn:xmpp:ping", "ping")), nil)
+	}
+	t.Flush()
+	for _, s := range dead {
+		s.kick(stream.Err(stream.ConnectionTimeout, "no answer to a ping"))
+		s.conn.Abort()
+	}
+}
+
+// Shutdown ends every stream with <system-shutdown/> (RFC 6120 §4.9.3.20) and
+// waits until the sessions are over. When ctx ends first, connections are
+// dropped.
+func (svc *Service) Shutdown(ctx context.Context) {
+	svc.mu.Lock()
+	svc.done = true
+	var all []*session
+	for s := range svc.young {
+		all = append(all, s)
+	}
+	for s := range svc.bound {
+		all = append(all, s)
+	}
+	svc.mu.Unlock()
+	for _, s := range all {
+		s.kick(stream.Err(stream.SystemShutdown, ""))
+	}
+	over := make(chan struct{})
+	go func() { svc.idle.Wait(); close(over) }()
+	select {
+	case <-over:
+	case <-ctx.Done():
+		for _, s := range all {
+			s.conn.Abort()
+		}
+		<-over
+	}
+}
+
+// newID returns n random octets in hexadecimal.
+func newID(n int) string {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // never fails
+	return hex.EncodeToString(b)
+}

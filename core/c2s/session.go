@@ -1,0 +1,259 @@
+package c2s
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"trivium/core/jid"
+	"trivium/core/module"
+	"trivium/core/router"
+	"trivium/core/stanza"
+	"trivium/core/stream"
+)
+
+// session is one client stream. Its goroutine owns every field but those marked.
+type session struct {
+	svc        *Service
+	conn       stream.Conn // constant; see its own contract
+	requireTLS bool
+	deadline   time.Time   // constant
+	pinged     atomic.Bool // owned by Service.probe
+	kicked     atomic.Bool // any goroutine: the end has come from outside
+
+	host    *VirtualHost // named by the first header
+	lang    string       // of the peer's header
+	login   *login       // nil once bound
+	account jid.JID      // zero until authenticated
+	peer    *router.Session
+	turn    router.Turn
+	packet  router.Packet
+	limit   *rate.Limiter // nil: none
+	idle    func()        // turn.Flush
+}
+
+// state does one step of a stream and names the next; nil ends the stream.
+type state func(context.Context, *session) (state, error)
+
+// run takes the stream through its states and cleans up after it.
+func (s *session) run(ctx context.Context) {
+	var err error
+	for next := state(opening); next != nil && err == nil; {
+		next, err = next(ctx, s)
+	}
+	var end *stream.Error
+	switch {
+	case errors.As(err, &end):
+		s.svc.Stats.StreamFails.Add(1)
+		s.svc.log.Debug("stream ended with an error", "jid", s.name(), "condition", string(end.Condition), "cause", end.Cause)
+	case err != nil && !stream.Gone(err):
+		s.svc.log.Debug("connection failed", "jid", s.name(), "err", err)
+	}
+	if s.peer != nil {
+		s.unbind(ctx, end != nil || err == nil)
+	}
+	s.conn.Close(end)
+	for lost := error(nil); lost == nil; { // until the peer has ended its side too
+		_, lost = s.conn.Read(nil)
+	}
+	s.conn.Abort()
+}
+
+// name is how the session is called in logs.
+func (s *session) name() string {
+	if s.peer != nil {
+		return s.peer.JID.String()
+	}
+	return s.account.String()
+}
+
+// kick ends the session from outside.
+func (s *session) kick(e *stream.Error) {
+	s.kicked.Store(true)
+	if e == nil {
+		s.conn.Abort()
+		return
+	}
+	s.conn.Close(e)
+}
+
+// unbind takes the session out of the router and tells the modules. With orderly
+// what waits for the peer is still sent.
+func (s *session) unbind(ctx context.Context, orderly bool) {
+	s.svc.router.Unbind(s.peer)
+	if orderly {
+		s.turn.Flush()
+		s.peer.FlushOut()
+	}
+	s.svc.modules.SessionUnbound(ctx, &s.turn, s.peer)
+	s.turn.Flush()
+	s.peer.Drop()
+}
+
+// send writes negotiation elements, before the session has an outbox.
+func (s *session) send(ps ...stanza.Payload) error {
+	var b stream.Batch
+	for _, p := range ps {
+		b.Data = p.AppendXML(b.Data)
+		b.Ends = append(b.Ends, len(b.Data))
+	}
+	done := make(chan error, 1)
+	sent, err := s.conn.Write(b, func(err error) { done <- err })
+	if err == nil && !sent {
+		err = <-done
+	}
+	return err
+}
+
+// serve takes the stanzas of a bound session, RFC 6120 §8.
+func serve(ctx context.Context, s *session) (state, error) {
+	for {
+		ev, err := s.conn.Read(s.idle)
+		if err != nil {
+			return nil, err
+		}
+		switch ev.Kind {
+		case stream.Closed:
+			return nil, nil
+		case stream.Opened:
+			return nil, stream.Err(stream.NotAuthorized, "no stream restart is due") // RFC 6120 §4.3.3
+		}
+		s.peer.Touch(time.Now())
+		if s.limit != nil {
+			s.slowDown(ev.Index.Len)
+		}
+		if err := s.receive(ctx, &ev); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// slowDown makes a flood wait where it comes in: this reader sleeps, others are
+// not touched.
+func (s *session) slowDown(octets int) {
+	for octets > 0 {
+		n := min(octets, s.limit.Burst())
+		if wait := s.limit.ReserveN(time.Now(), n).Delay(); wait > 0 {
+			s.turn.Flush()
+			time.Sleep(wait)
+		}
+		octets -= n
+	}
+}
+
+// receive takes one element. An error ends the stream.
+func (s *session) receive(ctx context.Context, ev *stream.Event) error {
+	kind := stanza.KindOf(ev.Index.Local.Bytes(ev.Raw))
+	if space := ev.Space(); kind == 0 || space != stanza.NSClient {
+		if kind != 0 && space == stanza.NSServer {
+			return stream.Err(stream.InvalidNamespace, "") // RFC 6120 §4.9.3.10
+		}
+		return stream.Err(stream.UnsupportedStanzaType, "") // RFC 6120 §4.9.3.24
+	}
+	s.svc.Stats.Stanzas.Add(1)
+	st, err := stanza.Parse(kind, ev.Raw, ev.Index)
+	// RFC 6120 §8.1.2.1: 'from' is the bare or full JID of the session, or absent.
+	if from, given := attr(ev, "from"); given && st.From != s.peer.JID && st.From != s.account {
+		return &stream.Error{Condition: stream.InvalidFrom, Cause: errors.New("from " + from)}
+	}
+	st.From = s.peer.JID
+	if st.Lang == "" {
+		st.Lang = s.lang // RFC 6120 §8.1.5
+	}
+	if err == nil {
+		err = check(st)
+	}
+	if err == nil {
+		err = s.route(ctx, st)
+	}
+	if err != nil {
+		return s.answer(st, err)
+	}
+	return nil
+}
+
+// attr returns an attribute of the start tag as written.
+func attr(ev *stream.Event, name string) (string, bool) {
+	for i := range ev.Index.Attrs {
+		if a := &ev.Index.Attrs[i]; string(a.Name.Bytes(ev.Raw)) == name {
+			return string(a.Value.Bytes(ev.Raw)), true
+		}
+	}
+	return "", false
+}
+
+// check holds a stanza against RFC 6120 §8.2.3 and RFC 6121 §4.7.1.
+func check(st *stanza.Stanza) error {
+	switch st.Kind {
+	case stanza.IQ:
+		switch {
+		case st.ID == "":
+			return stanza.Err(stanza.BadRequest, "an iq has an id")
+		case st.Type == stanza.Get || st.Type == stanza.Set:
+			if st.Len() != 1 {
+				return stanza.Err(stanza.BadRequest, "an iq request has exactly one child element")
+			}
+		case st.Type != stanza.Result && st.Type != stanza.TypeError:
+			return stanza.Err(stanza.BadRequest, "an iq is get, set, result or error")
+		}
+	case stanza.Presence:
+		switch st.Type {
+		case "", stanza.Unavailable, stanza.Subscribe, stanza.Subscribed, stanza.Unsubscribe,
+			stanza.Unsubscribed, stanza.Probe, stanza.TypeError:
+		default:
+			return stanza.Err(stanza.BadRequest, "unknown type of presence")
+		}
+	}
+	return nil
+}
+
+// route brings a checked stanza on its way.
+func (s *session) route(ctx context.Context, st *stanza.Stanza) error {
+	p := &s.packet
+	*p = router.Packet{Stanza: st, Session: s.peer, Turn: &s.turn, Targets: p.Targets[:0]}
+	defer p.Forget()
+	if st.To.IsZero() {
+		if st.Kind == stanza.Presence {
+			if st.Type != "" && st.Type != stanza.Unavailable {
+				return stanza.Err(stanza.BadRequest, "this type of presence needs a recipient")
+			}
+			return handled(s.svc.modules.Announce(ctx, p))
+		}
+		// RFC 6120 §10.3.1, §10.3.3: without 'to' it is for the account itself.
+		st.To = s.account
+	}
+	if err := s.svc.modules.Out(ctx, p); err != nil {
+		return handled(err)
+	}
+	return s.svc.router.Route(ctx, p)
+}
+
+func handled(err error) error {
+	if err == module.ErrHandled {
+		return nil
+	}
+	return err
+}
+
+// answer turns what went wrong with a stanza into what the peer is told.
+func (s *session) answer(st *stanza.Stanza, err error) error {
+	var stanzaErr *stanza.Error
+	var streamErr *stream.Error
+	switch {
+	case errors.As(err, &streamErr):
+		return streamErr
+	case errors.As(err, &stanzaErr):
+	case errors.Is(err, context.Canceled):
+		return err
+	default:
+		s.svc.log.Error("handling a stanza failed", "jid", s.name(), "kind", st.Kind.String(), "id", st.ID, "err", err)
+		stanzaErr = stanza.Internal()
+	}
+	if reply := st.ErrorReply(stanzaErr); reply != nil {
+		s.peer.Deliver(&s.turn, reply, nil)
+	}
+	return nil
+}
