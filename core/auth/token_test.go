@@ -1,0 +1,170 @@
+package auth_test
+
+import (
+	"crypto/sha256"
+	"errors"
+	"strings"
+	"testing"
+
+	"trivium/core/auth"
+	"trivium/core/jid"
+)
+
+func TestMaySend(t *testing.T) {
+	for _, tt := range []struct {
+		as, from string
+		want     bool
+	}{
+		{"sms.example.org", "+4912345@sms.example.org", true},
+		{"sms.example.org", "+4912345@sms.example.org/x", true},
+		{"sms.example.org", "sms.example.org", true},
+		{"sms.example.org", "sms.example.org/x", true},
+		{"sms.example.org", "juliet@example.org", false},
+		{"sms.example.org", "a@x.sms.example.org", false},
+		{"sms.example.org", "", false},
+		{"juliet@example.org", "juliet@example.org", true},
+		{"juliet@example.org", "juliet@example.org/api", true},
+		{"juliet@example.org", "JULIET@EXAMPLE.ORG", true}, // prepared alike, RFC 7622 §3.3
+		{"juliet@example.org", "juliet@example.net", false},
+		{"juliet@example.org", "romeo@example.org", false},
+		{"juliet@example.org", "example.org", false},
+		{"juliet@example.org/api", "juliet@example.org/api", true},
+		{"juliet@example.org/api", "juliet@example.org", false},
+		{"juliet@example.org/api", "juliet@example.org/API", false},
+		{"example.org/api", "example.org", false},
+		{"example.org/api", "example.org/api", true},
+	} {
+		var from jid.JID
+		if tt.from != "" {
+			from = jid.Must(tt.from)
+		}
+		token := auth.Token{SendAs: []jid.JID{jid.Must("elsewhere.example"), jid.Must(tt.as)}}
+		if got := token.MaySend(from); got != tt.want {
+			t.Errorf("a token for %s may send as %s: %v", tt.as, tt.from, got)
+		}
+	}
+	if (&auth.Token{}).MaySend(juliet) || (&auth.Token{}).MaySend(jid.JID{}) {
+		t.Error("the zero token may send")
+	}
+}
+
+func TestDefaultSender(t *testing.T) {
+	for _, tt := range []struct {
+		as   []string
+		want string
+	}{
+		{nil, ""},
+		{[]string{"juliet@example.org"}, "juliet@example.org"},
+		{[]string{"juliet@example.org/api"}, "juliet@example.org/api"},
+		{[]string{"sms.example.org"}, ""},
+		{[]string{"juliet@example.org", "romeo@example.org"}, ""},
+	} {
+		var token auth.Token
+		for _, as := range tt.as {
+			token.SendAs = append(token.SendAs, jid.Must(as))
+		}
+		if got, ok := token.DefaultSender(); got.String() != tt.want || ok != (tt.want != "") {
+			t.Errorf("%v: %v, %v", tt.as, got, ok)
+		}
+	}
+}
+
+func TestTokenLife(t *testing.T) {
+	db := openStore(t, "")
+	s := newService(t, db, auth.Options{})
+	ctx := t.Context()
+	if _, _, err := s.AddToken(ctx, auth.TokenSpec{Name: "nobody"}); !errors.Is(err, auth.ErrTokenSpec) {
+		t.Errorf("a token for nobody: %v", err)
+	}
+	if _, _, err := s.AddToken(ctx, auth.TokenSpec{SendAs: []jid.JID{{}}}); !errors.Is(err, auth.ErrTokenSpec) {
+		t.Errorf("a token for the zero address: %v", err)
+	}
+	secret, added, err := s.AddToken(ctx, auth.TokenSpec{Name: "shop", SendAs: []jid.JID{juliet, jid.Must("sms.example.org"), jid.Must("a@b.example/two words")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(secret, "trv_") || len(secret) != 4+43 || added.Hash != sha256.Sum256([]byte(secret)) {
+		t.Errorf("secret of %d characters", len(secret))
+	}
+	for range 2 { // from the table, then from memory
+		got, err := s.CheckToken(ctx, secret)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.ID != added.ID || got.Name != "shop" || !got.Created.Equal(added.Created) || got.LastUsed.Before(got.Created) ||
+			!got.MaySend(juliet) || !got.MaySend(jid.Must("1@sms.example.org")) || !got.MaySend(jid.Must("a@b.example/two words")) || got.MaySend(romeo) {
+			t.Errorf("token %+v, added %+v", got, added)
+		}
+	}
+	flipped := []byte(secret)
+	flipped[10] ^= 1
+	for _, wrong := range []string{"", "trv_", secret[4:], secret + "A", secret[:46], string(flipped), "TRV_" + secret[4:], added.ID} {
+		if _, err := s.CheckToken(ctx, wrong); !errors.Is(err, auth.ErrToken) {
+			t.Errorf("CheckToken(%q): %v", wrong, err)
+		}
+	}
+
+	other, _, err := s.AddToken(ctx, auth.TokenSpec{Name: "other", SendAs: []jid.JID{romeo}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Sync(ctx); err != nil { // the use is noted behind the check
+		t.Fatal(err)
+	}
+	list, err := s.Tokens(ctx)
+	if err != nil || len(list) != 2 {
+		t.Fatalf("tokens %v, %v", list, err)
+	}
+	if list[0].ID != added.ID || list[0].LastUsed.IsZero() || !list[1].LastUsed.IsZero() || !list[0].Revoked.IsZero() {
+		t.Errorf("tokens %+v", list)
+	}
+
+	if err := s.RevokeToken(ctx, "ffff"); !errors.Is(err, auth.ErrToken) {
+		t.Errorf("RevokeToken of none: %v", err)
+	}
+	for range 2 {
+		if err := s.RevokeToken(ctx, added.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.CheckToken(ctx, secret); !errors.Is(err, auth.ErrToken) {
+		t.Errorf("a revoked token: %v", err)
+	}
+	if _, err := s.CheckToken(ctx, other); err != nil {
+		t.Errorf("the other token: %v", err)
+	}
+	list, err = s.Tokens(ctx)
+	if err != nil || len(list) != 2 || list[0].Revoked.IsZero() || !list[1].Revoked.IsZero() {
+		t.Errorf("tokens after revocation %+v, %v", list, err)
+	}
+}
+
+// TestTokenSecretIsNotStored looks for the secret in every column.
+func TestTokenSecretIsNotStored(t *testing.T) {
+	db := openStore(t, "")
+	s := newService(t, db, auth.Options{})
+	secret, _, err := s.AddToken(t.Context(), auth.TokenSpec{SendAs: []jid.JID{juliet}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var n int
+	err = db.QueryRow(t.Context(), `SELECT count(*) FROM api_tokens
+		WHERE instr(id || name || hex(hash) || send_as || CAST(hash AS TEXT), ?) > 0`, secret[4:14]).Scan(&n)
+	if err != nil || n != 0 {
+		t.Errorf("%d rows hold the secret, %v", n, err)
+	}
+}
+
+func BenchmarkCheckToken(b *testing.B) {
+	s := newService(b, openStore(b, ""), auth.Options{})
+	secret, _, err := s.AddToken(b.Context(), auth.TokenSpec{SendAs: []jid.JID{juliet}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := s.CheckToken(b.Context(), secret); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
