@@ -5,7 +5,13 @@ import (
 	"encoding/xml"
 	"fmt"
 	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
+	"time"
 )
 
 // mixed are stanzas as clients and servers exchange them: chats with markers,
@@ -41,13 +47,13 @@ func mixedStream(size int) []byte {
 // readSize is what one read of a busy connection gives.
 const readSize = 16 << 10
 
-// scanAll scans in in portions of readSize octets, as from a socket, and returns
-// the number of elements.
-func scanAll(tb testing.TB, s *Scanner, in []byte) (elements int) {
-	s.Reset(Stream, Limits{})
+// scanAll scans in in portions of the given number of octets, as from a socket,
+// and returns the number of elements.
+func scanAll(tb testing.TB, s *Scanner, in []byte, portion int) (elements int) {
+	s.Reset(Stream, Limits{Children: 1 << 20})
 	from, to := 0, 0
 	for to < len(in) {
-		to = min(to+readSize, len(in))
+		to = min(to+portion, len(in))
 		for {
 			kind, n, err := s.Next(in[from:to])
 			if err != nil {
@@ -69,7 +75,34 @@ func BenchmarkScanner(b *testing.B) {
 	b.ReportAllocs()
 	var s Scanner
 	for b.Loop() {
-		scanAll(b, &s, in)
+		scanAll(b, &s, in, readSize)
+	}
+}
+
+// BenchmarkFragments: trickling input, in elements as large as they may be, does
+// not cost more per octet than a call per portion.
+func BenchmarkFragments(b *testing.B) {
+	const size = 250 << 10
+	for name, in := range map[string]string{
+		"text":  "<a>" + strings.Repeat("b", size) + "</a>",
+		"value": "<a b='" + strings.Repeat("c", size) + "'/>",
+		"space": "<a" + strings.Repeat(" ", size) + "/>",
+		"cdata": "<a><![CDATA[" + strings.Repeat("]", size) + "]]></a>",
+		"refs":  "<a>" + strings.Repeat("&#000065;", size/9) + "</a>",
+		"tags":  "<a>" + strings.Repeat("<bcdefgh></bcdefgh>", size/19) + "</a>",
+	} {
+		in := []byte(header + in)
+		for _, portion := range []int{1, 64, 1460} {
+			b.Run(fmt.Sprintf("%s/%d", name, portion), func(b *testing.B) {
+				b.SetBytes(int64(len(in)))
+				var s Scanner
+				for b.Loop() {
+					if scanAll(b, &s, in, portion) != 2 {
+						b.Fatal("not one element")
+					}
+				}
+			})
+		}
 	}
 }
 
@@ -87,5 +120,50 @@ func BenchmarkEncodingXML(b *testing.B) {
 				b.Fatal(err)
 			}
 		}
+	}
+}
+
+// BenchmarkExpat compiles testdata/expat.c and runs it on the same octets in the
+// same portions. It is skipped, and says so, where gcc or libexpat is missing.
+func BenchmarkExpat(b *testing.B) {
+	run := buildExpat(b)
+	in := mixedStream(benchSize)
+	var s Scanner
+	elements := scanAll(b, &s, in, readSize) - 1 // without the header
+	var total time.Duration
+	rounds := 0
+	for b.Loop() {
+		took, found := run(in)
+		if found != elements {
+			b.Fatalf("expat found %d elements, the scanner %d", found, elements)
+		}
+		total += took
+		rounds++
+	}
+	// What counts is the time it took itself, without starting and reading.
+	b.ReportMetric(float64(total.Nanoseconds())/float64(rounds), "ns/op")
+	b.ReportMetric(float64(len(in))*float64(rounds)/total.Seconds()/1e6, "MB/s")
+}
+
+// buildExpat compiles the yardstick and returns a function that runs it once.
+func buildExpat(tb testing.TB) func(in []byte) (took time.Duration, elements int) {
+	dir := tb.TempDir()
+	bin := filepath.Join(dir, "expat")
+	if out, err := exec.Command("gcc", "-O2", "-Wall", "-o", bin, "testdata/expat.c", "-lexpat").CombinedOutput(); err != nil {
+		tb.Skipf("NO COMPARISON WITH EXPAT: gcc and libexpat1-dev are needed: %v\n%s", err, out)
+	}
+	return func(in []byte) (time.Duration, int) {
+		file := filepath.Join(dir, "stream.xml")
+		if _, err := os.Stat(file); err != nil {
+			if err := os.WriteFile(file, in, 0o600); err != nil {
+				tb.Fatal(err)
+			}
+		}
+		out, err := exec.Command(bin, file, strconv.Itoa(readSize), "1").CombinedOutput()
+		var took, elements int
+		if _, scanErr := fmt.Sscan(string(out), &took, &elements); err != nil || scanErr != nil {
+			tb.Fatalf("expat: %v %s", err, out)
+		}
+		return time.Duration(took), elements
 	}
 }

@@ -367,6 +367,26 @@ func TestSetLimits(t *testing.T) {
 	}
 }
 
+// Narrower limits that come while an element is pending end it at the latest
+// where its octets run out.
+func TestSetLimitsWithin(t *testing.T) {
+	const in = "<abc b='c' xmlns='d'>e&amp;<![CDATA[f]]><g/></abc >"
+	for k := 1; k < len(in); k++ {
+		var s Scanner
+		s.Reset(Document, Limits{})
+		if kind, _, err := s.Next([]byte(in[:k])); kind != KindMore || err != nil {
+			t.Fatal(k, kind, err)
+		}
+		s.SetLimits(Limits{Bytes: 1, Depth: 1, Attrs: 1, NSDecls: 1, Name: 1, NSName: 1, Children: 1})
+		_, _, err := s.Next([]byte(in))
+		if e, ok := err.(*Error); err != nil && (!ok || e.Condition != PolicyViolation) {
+			t.Errorf("cut at %d: %v", k, err)
+		} else if err == nil && k < len(in)-len("c >") {
+			t.Errorf("cut at %d: no error", k)
+		}
+	}
+}
+
 // What peers do write, and what only looks wrong.
 func TestAccepted(t *testing.T) {
 	for _, in := range []string{

@@ -114,9 +114,14 @@ func (s *Scanner) Reset(m Mode, l Limits) {
 	*s = Scanner{mode: m, lim: l.bounds(), fresh: true}
 }
 
-// SetLimits replaces the limits, after authentication for instance. It must not
-// be called while an element is pending (see Idle).
-func (s *Scanner) SetLimits(l Limits) { s.lim = l.bounds() }
+// SetLimits replaces the limits, after authentication for instance. A pending
+// element keeps what it has already used.
+func (s *Scanner) SetLimits(l Limits) {
+	s.lim = l.bounds()
+	if s.state != between {
+		s.lim.bytes = max(s.lim.bytes, s.pos+uint32(len("</")))
+	}
+}
 
 // Idle reports whether no octet is pending: the last call of Next left nothing
 // unconsumed that it wants to see again.
