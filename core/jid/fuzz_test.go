@@ -15,6 +15,7 @@ import (
 // Where we differ from that package on purpose:
 //   - It maps domains by UTS 46, so that U+2102 is a 'c'; we map width and case
 //     (RFC 5895) and refuse what IDNA2008 disallows.
+//   - It maps U+1E9E in a domain to "ss"; RFC 5895 §2.1 makes lower case of it.
 //   - It accepts symbols in domains, empty labels, long labels, a leading space
 //     in a resourcepart.
 //   - It leaves an IPv6 address as it was spelt; we compress it.
@@ -22,15 +23,15 @@ import (
 //   - It applies a PRECIS profile once, we apply it until the result is stable.
 //
 // So: when both accept, the localparts and resourceparts are the same, and so are
-// the domainparts but for IPv6.
+// the domainparts but for IPv6 and U+1E9E.
 func FuzzParse(f *testing.F) {
-	for _, s := range []string{
-		"", "a@b/c", "Juliet@Example.ORG/Balcony", "example.org.", "b/a@c/d", "@", "/", "a@",
-		"[::1]", "[fe80::1%25eth0]", "192.0.2.1", "xn--bcher-kva.example", "\u2102om", "a..b", "a_b",
-		"\uff2auliet@\uff45x\u3002com/\uff4a", "\u212a@\u017f", "e\u0301@b/e\u0301", "\u05d0@\u05d0.example",
-		"a@b/ c", "a@b/\u00a0c", "\u03a3@b", "\u0130@\u0130", "a\u200db@c", "ab--c", "\xff@b", "l\u00b7l.example",
-		`foo\20bar@example.com`, strings.Repeat("a", 1023) + "@b", strings.Repeat("a", 64),
-	} {
+	for _, tt := range accepted {
+		f.Add(tt.in)
+	}
+	for _, tt := range refused {
+		f.Add(tt.in)
+	}
+	for _, s := range []string{strings.Repeat("a", 1023) + "@b", strings.Repeat("a", 64), "\u03a3@b", `foo\20bar@example.com`} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -70,7 +71,7 @@ func FuzzParse(f *testing.F) {
 		if j.Local() != other.Localpart() || j.Resource() != other.Resourcepart() {
 			t.Errorf("Parse(%q) = %q, oracle says %q", s, j, other)
 		}
-		if j.Domain() != other.Domainpart() && j.Domain()[0] != '[' {
+		if j.Domain() != other.Domainpart() && j.Domain()[0] != '[' && !strings.ContainsRune(s, '\u1e9e') {
 			t.Errorf("Parse(%q) = %q, oracle says %q", s, j, other)
 		}
 	})

@@ -123,8 +123,9 @@ func prepareIPv6(s string) (string, error) {
 
 // label maps width, case and normal form as RFC 5895 §2 says, and then admits
 // the code points of PRECIS' IdentifierClass, which for non-ASCII are those of
-// RFC 5892 §3 but for what unstable catches. It includes the contextual rules
-// of RFC 5892 Appendix A.
+// RFC 5892 §3 but for what ignorable catches. It includes the contextual rules
+// of RFC 5892 Appendix A. Cherokee, which RFC 5895 maps to a lower case that RFC
+// 5892 does not allow, is left without domain names.
 var label = precis.NewIdentifier(precis.FoldWidth, precis.LowerCase())
 
 // dots are the label separators that RFC 5895 §2.3 maps.
@@ -173,7 +174,7 @@ func checkLabel(l string) error {
 		return bad("has a reserved label") // RFC 5891 §4.2.3.1
 	}
 	for _, r := range runes {
-		if r < utf8.RuneSelf && normal[r]&inLabel == 0 && r != '-' || unicode.Is(unstable, r) {
+		if r < utf8.RuneSelf && normal[r]&inLabel == 0 && r != '-' || unicode.Is(ignorable, r) {
 			return bad("has a character not allowed in domain names")
 		}
 	}
@@ -184,9 +185,9 @@ func checkLabel(l string) error {
 	return nil
 }
 
-// unstable is the blocks of RFC 5892 §2.4 (IgnorableBlocks), whose marks the
+// ignorable is the blocks of RFC 5892 §2.4 (IgnorableBlocks), whose marks the
 // IdentifierClass lets through.
-var unstable = &unicode.RangeTable{
+var ignorable = &unicode.RangeTable{
 	R16: []unicode.Range16{{Lo: 0x20d0, Hi: 0x20ff, Stride: 1}},
 	R32: []unicode.Range32{{Lo: 0x1d100, Hi: 0x1d1ff, Stride: 1}, {Lo: 0x1d200, Hi: 0x1d24f, Stride: 1}},
 }
