@@ -39,6 +39,7 @@ func clients() []client {
 			timeout: time.Minute,
 			steps:   []string{"tls.untrusted-refused"},
 		},
+		{name: "profanity", argv: []string{python, "profanity/main.py"}, timeout: 3 * time.Minute, steps: profanitySteps},
 	}
 }
 
@@ -93,7 +94,7 @@ func runAll(m *testing.M) (code int, err error) {
 // installed reports what setup.sh has not installed yet.
 func installed() error {
 	var missing []error
-	for _, tool := range []string{"node", "chromium", "profanity", "tmux", python} {
+	for _, tool := range []string{"node", "chromium", "profanity", "tmux", "openssl", python} {
 		if _, err := exec.LookPath(tool); err != nil {
 			missing = append(missing, err)
 		}

@@ -87,3 +87,23 @@ var nodeSteps = []string{
 	"rest.message",
 	"logout",
 }
+
+var profanitySteps = []string{
+	"tls.untrusted-refused",
+	"login.wrong-password",
+	"login",
+	"roster.add",
+	"subscription.romeo-to-juliet",
+	"subscription.juliet-to-romeo",
+	"presence.change-seen",
+	"chat.romeo-to-juliet",
+	"chat.juliet-to-romeo",
+	"rest.message",
+	"error.message-to-unknown-user",
+	"disco.server-info",
+	"ping.server",
+	"ping.contact",
+	"last.server-uptime",
+	"blocking",
+	"quit",
+}
