@@ -49,6 +49,9 @@ func TestEveryCodePoint(t *testing.T) {
 			!unicode.In(r, unicode.L, unicode.M, unicode.N, unicode.P, unicode.S, unicode.Z, unicode.C)) {
 			continue // a sample of the large and uniform ranges, and of the unassigned
 		}
+		if r >= 0x10000 && r%7 != 0 {
+			continue // and of the historic scripts
+		}
 		for _, in := range []string{string(r) + "@b", "x" + string(r) + "@b", "b/x" + string(r), "b/" + string(r), "x" + string(r) + ".b", string(r) + ".b"} {
 			j, err := Parse(in)
 			if err != nil {
@@ -74,7 +77,7 @@ func TestEveryCodePoint(t *testing.T) {
 		}
 		accepted++
 	}
-	if accepted < 10000 {
+	if accepted < 5000 {
 		t.Errorf("only %d code points were tried as PVALID", accepted)
 	}
 }

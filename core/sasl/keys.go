@@ -20,7 +20,8 @@ import (
 // numbers are stable and may be stored.
 type Hash uint8
 
-// The hash functions of RFC 5802, RFC 7677 and draft-melnikov-scram-sha-512.
+// The hash functions of RFC 5802 and RFC 7677, and SHA-512, which no RFC defines
+// but clients use in the same way.
 const (
 	SHA1 Hash = iota + 1
 	SHA256
@@ -80,8 +81,8 @@ func (h Hash) sum(b []byte) []byte {
 	return d.Sum(nil)
 }
 
-// MinIterations is the fewest iterations a server should use (RFC 5802 §5.1,
-// RFC 7677 §4).
+// MinIterations is the fewest iterations a server should announce (RFC 5802 §5.1,
+// RFC 7677 §3).
 const MinIterations = 4096
 
 // SaltSize is the octets of a salt that NewSalt makes.

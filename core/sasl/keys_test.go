@@ -74,7 +74,7 @@ func TestPreparePassword(t *testing.T) {
 		ok       bool
 	}{
 		{"r0m30myr0m30", "r0m30myr0m30", true},
-		// RFC 8265 §4.3, Table 6 and what follows it.
+		// RFC 8265 §4.3, Tables 3 and 4.
 		{"correct horse battery staple", "correct horse battery staple", true},
 		{"Correct Horse Battery Staple", "Correct Horse Battery Staple", true},
 		{"\u03c0\u00df\u00e5", "\u03c0\u00df\u00e5", true},

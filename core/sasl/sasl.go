@@ -1,7 +1,7 @@
 // Package sasl implements the server's side of SASL (RFC 4422) for XMPP (RFC 6120
 // §6): SCRAM with SHA-1, SHA-256 and SHA-512, with and without channel binding
 // (RFC 5802, RFC 7677, RFC 5929, RFC 9266), PLAIN (RFC 4616) and ANONYMOUS
-// (RFC 4505).
+// (RFC 4505); with what a stream announces by XEP-0440 1.0.0, and XEP-0474 0.5.0.
 //
 // It does no I/O and knows no XML: a Server says what a stream may be offered,
 // an Exchange takes the decoded responses of one attempt and gives the challenges

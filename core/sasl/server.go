@@ -17,6 +17,11 @@ type Options struct {
 	NoPlain bool
 	// Anonymous offers ANONYMOUS.
 	Anonymous bool
+	// DowngradeProtection has SCRAM tell the client what was offered (XEP-0474
+	// §5.1), under the protection of the password. It asks that the stream
+	// announces Mechanisms and BindingTypes of its Offer, all of them and nothing
+	// else.
+	DowngradeProtection bool
 	// Nonce makes the server's part of a SCRAM nonce: printable ASCII without
 	// commas, never twice the same. Nil means 144 random bits. It is for tests.
 	Nonce func() string
@@ -114,6 +119,18 @@ func (o *Offer) BindingTypes() []string {
 // plus reports whether SCRAM with channel binding was offered.
 func (o *Offer) plus() bool { return len(o.BindingTypes()) > 0 }
 
+// hash is the value of the attribute h in XEP-0474 §5.1.
+func (o *Offer) hash(h Hash) []byte {
+	sorted := func(names []string) string {
+		return strings.Join(slices.Sorted(slices.Values(names)), "\x1e")
+	}
+	s := sorted(o.mechanisms)
+	if types := o.BindingTypes(); len(types) > 0 {
+		s += "\x1f" + sorted(types)
+	}
+	return h.sum([]byte(s))
+}
+
 // Start begins an attempt by a mechanism that was offered. The error is a *Failure:
 // EncryptionRequired for PLAIN that is offered on a protected channel only,
 // InvalidMechanism for everything else.
@@ -140,7 +157,8 @@ func (o *Offer) Start(mechanism string) (Exchange, error) {
 }
 
 // account checks the identities of an attempt and returns the prepared localpart.
-// authzid is "" if there is none (RFC 6120 §6.6).
+// authzid is "" if there is none (RFC 6120 §6.6). RFC 5802 and RFC 4616 prepare
+// names by SASLprep; the account is a JID, so RFC 7622 §3.3 decides.
 func (s *Server) account(authcid, authzid string) (string, error) {
 	local, err := jid.PrepareLocal(authcid)
 	if err != nil {

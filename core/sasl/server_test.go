@@ -3,10 +3,14 @@ package sasl
 import (
 	"bytes"
 	"context"
+	"crypto/sha1"
+	"encoding/base64"
 	"errors"
 	"slices"
 	"strings"
 	"testing"
+
+	xdg "github.com/xdg-go/scram"
 
 	"trivium/core/jid"
 )
@@ -64,6 +68,36 @@ func TestOffer(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The example of XEP-0474 §5.3, and that the client's proof covers the hash.
+func TestDowngradeProtection(t *testing.T) {
+	backend := &accounts{passwords: map[string]string{"user": "pencil"}}
+	s := New(jid.Must("example.org"), backend, Options{Hashes: []Hash{SHA1}, NoPlain: true, DowngradeProtection: true})
+	x := start(t, s.Offer(true, bothTypes), "SCRAM-SHA-1-PLUS")
+	got, _, err := x.Step(t.Context(), []byte("p=tls-exporter,,n=user,r=12C4CD5C-E38E-4A98-8F6D-15C38F51CCC6"))
+	if err != nil || !strings.HasSuffix(string(got), ",i=4096,h=G6k/rBLDqgOhRRaCuuatSDFkJ08=") {
+		t.Errorf("%q, %v", got, err)
+	}
+	// Without channel binding there is no second list.
+	sum := sha1.Sum([]byte("SCRAM-SHA-1"))
+	x = start(t, s.Offer(true, nil), "SCRAM-SHA-1")
+	got, _, err = x.Step(t.Context(), []byte("n,,n=user,r=abc"))
+	if err != nil || !strings.HasSuffix(string(got), ",h="+base64.StdEncoding.EncodeToString(sum[:])) {
+		t.Errorf("%q, %v", got, err)
+	}
+	client, _ := xdg.SHA1.NewClientUnprepped("user", "pencil", "")
+	expect(t, converse(t.Context(), client.NewConversation(), start(t, s.Offer(true, bothTypes), "SCRAM-SHA-1")), "")
+	// Somebody who edits the hash on its way breaks the proof.
+	x = start(t, s.Offer(true, nil), "SCRAM-SHA-1")
+	got, _, err = x.Step(t.Context(), []byte("n,,n=user,r=abc"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	edited := bytes.Replace(got, []byte(",h="), []byte(",h=A"), 1)
+	nonce, _, _ := strings.Cut(string(got), ",")
+	_, _, err = x.Step(t.Context(), proof(SHA1, "pencil", "n=user,r=abc", edited, "c=biws,"+nonce))
+	expect(t, err, NotAuthorized)
 }
 
 func TestNewPanics(t *testing.T) {
