@@ -456,6 +456,32 @@ func TestScramUnknownLooksKnown(t *testing.T) {
 	expect(t, converse(t.Context(), client.NewConversation(), start(t, s.Offer(false, nil), "SCRAM-SHA-256")), NotAuthorized)
 }
 
+// A Backend's word that there is no such account stands, even against the right
+// proof for the keys it gave.
+func TestScramUnknownWithKeys(t *testing.T) {
+	keys := DeriveKeys(SHA1, "pencil", []byte("salt of the test"), testIterations)
+	client, _ := xdg.SHA1.NewClientUnprepped("user", "pencil", "")
+	for _, known := range []bool{true, false} {
+		b := claimBackend{keysBackend{keys}, known}
+		x := start(t, New(jid.Must("example.org"), b, Options{}).Offer(false, nil), "SCRAM-SHA-1")
+		want := NotAuthorized
+		if known {
+			want = ""
+		}
+		expect(t, converse(t.Context(), client.NewConversation(), x), want)
+	}
+}
+
+// claimBackend says itself whether the account is known.
+type claimBackend struct {
+	keysBackend
+	known bool
+}
+
+func (b claimBackend) Keys(context.Context, string, Hash) (Keys, bool, error) {
+	return b.keys, b.known, nil
+}
+
 func TestScramNonceIsFresh(t *testing.T) {
 	s := New(jid.Must("example.org"), &accounts{}, Options{})
 	seen := map[string]bool{}
