@@ -71,10 +71,3 @@ func parsePlain(message []byte) (authzid, authcid, password string, err error) {
 	}
 	return fields[0], fields[1], fields[2], nil
 }
-
-// text returns a SCRAM message as a string, if it is UTF-8 without NUL and not too
-// long.
-func text(message []byte) (string, bool) {
-	s := string(message)
-	return s, len(s) <= maxMessage && utf8.ValidString(s) && strings.IndexByte(s, 0) < 0
-}

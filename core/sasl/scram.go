@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 const plusSuffix = "-PLUS"
@@ -342,4 +343,11 @@ func isNonce(s string) bool {
 		}
 	}
 	return s != ""
+}
+
+// text returns a SCRAM message as a string, if it is UTF-8 without NUL and not too
+// long.
+func text(message []byte) (string, bool) {
+	s := string(message)
+	return s, len(s) <= maxMessage && utf8.ValidString(s) && strings.IndexByte(s, 0) < 0
 }
