@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"trivium/core/store"
 	"trivium/core/store/storetest"
 )
@@ -449,5 +451,89 @@ func TestStatementCacheIsBounded(t *testing.T) {
 		if err := db.QueryRow(t.Context(), fmt.Sprint("SELECT ", i)).Scan(&got); err != nil || got != i {
 			t.Fatalf("SELECT %d: %d, %v", i, got, err)
 		}
+	}
+}
+
+// TestOneFailureOneReplay: one bad operation among many costs them one more
+// commit, not one each.
+func TestOneFailureOneReplay(t *testing.T) {
+	db := open(t, store.Options{})
+	storetest.CreateItems(t, db)
+	began, gate := make(chan struct{}), make(chan struct{})
+	if err := db.Submit(func(*store.Tx) error { close(began); <-gate; return nil }, nil); err != nil {
+		t.Fatal(err)
+	}
+	<-began
+	runs := 0
+	for i := range 200 {
+		id := i
+		if i == 150 {
+			id = 149 // not unique
+		}
+		err := db.Submit(func(tx *store.Tx) error { runs++; return insertSize(id, 1)(tx) }, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(gate)
+	if err := db.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if s := db.Stats(); s.Replays != 1 || s.Failed != 1 || runs != 151+200 {
+		t.Errorf("stats %+v, %d runs", s, runs)
+	}
+	var n int
+	if err := db.QueryRow(t.Context(), `SELECT count(*) FROM items`).Scan(&n); err != nil || n != 199 {
+		t.Errorf("%d rows, %v", n, err)
+	}
+}
+
+// TestLockedByAnother: a lock that another process holds for too long is
+// ErrLocked, and writes go on when it is gone.
+func TestLockedByAnother(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "locked.db")
+	db := open(t, store.Options{Path: path})
+	storetest.CreateItems(t, db)
+	err := db.Write(t.Context(), func(tx *store.Tx) error {
+		return tx.QueryRow(`PRAGMA busy_timeout = 20`).Scan(new(int))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := open(t, store.Options{Path: path})
+	err = other.Write(t.Context(), func(*store.Tx) error {
+		for i := range 3 {
+			if err := db.Write(t.Context(), insertSize(i, 1)); !errors.Is(err, store.ErrLocked) {
+				t.Errorf("write %d under another's lock: %v", i, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Write(t.Context(), insertSize(3, 1)); err != nil {
+		t.Errorf("write without the lock: %v", err)
+	}
+	if err := checkStored(db, map[int]bool{3: true}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCloseLeavesNoGoroutine(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	db, err := store.Open(t.Context(), store.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	storetest.CreateItems(t, db)
+	if err := db.Write(t.Context(), insertSize(1, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := checkStored(db, map[int]bool{1: true}); err != nil {
+		t.Error(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -52,12 +52,12 @@ func (e *Error) Unwrap() []error {
 }
 
 // PanicError is what a done callback gets when its Op panicked. The Op's
-// changes were rolled back.
+// changes were rolled back and the stack was logged.
 type PanicError struct {
 	Value any
 	Stack []byte
 }
 
 func (e *PanicError) Error() string {
-	return fmt.Sprintf("store: operation panicked: %v\n%s", e.Value, e.Stack)
+	return fmt.Sprintf("store: operation panicked: %v", e.Value)
 }

@@ -16,9 +16,10 @@ import (
 func connector(path string, durable, readOnly bool) (driver.Connector, error) {
 	pragmas := []string{"busy_timeout(5000)"}
 	if readOnly {
-		pragmas = append(pragmas, "query_only(1)")
+		// A small page cache each: behind it is the kernel's.
+		pragmas = append(pragmas, "query_only(1)", "cache_size(-4000)")
 	} else {
-		pragmas = append(pragmas, "journal_mode(WAL)", "journal_size_limit(67108864)")
+		pragmas = append(pragmas, "journal_mode(WAL)", "journal_size_limit(67108864)", "cache_size(-16000)")
 		if durable {
 			// NORMAL would lose acknowledged commits at power loss.
 			pragmas = append(pragmas, "synchronous(FULL)")
@@ -26,7 +27,7 @@ func connector(path string, durable, readOnly bool) (driver.Connector, error) {
 			pragmas = append(pragmas, "synchronous(OFF)")
 		}
 	}
-	pragmas = append(pragmas, "foreign_keys(1)", "temp_store(MEMORY)", "cache_size(-16000)")
+	pragmas = append(pragmas, "foreign_keys(1)", "temp_store(MEMORY)")
 	name := url.URL{
 		Scheme:   "file",
 		Path:     path,

@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"log/slog"
+	"runtime"
 	"runtime/debug"
 	"time"
 )
@@ -66,6 +67,9 @@ func (w *writer) run(q *queue, max int) {
 			i = w.finish(i)
 		}
 		clear(w.batch)
+		// Let those who were just answered submit what they do next, so that it
+		// shares one commit instead of being split over two.
+		runtime.Gosched()
 	}
 }
 
@@ -218,12 +222,16 @@ func (w *writer) rollback(cause error) {
 	}
 }
 
-// report logs when the disk begins to refuse and when it takes writes again.
+// report logs panics, and when the disk begins to refuse and takes writes again.
 func (w *writer) report() {
 	var refused error
 	for _, err := range w.errs {
 		if err != nil {
 			w.stats.failed.add(1)
+			var panicked *PanicError
+			if errors.As(err, &panicked) {
+				w.log.Error("a write panicked", "panic", panicked.Value, "stack", string(panicked.Stack))
+			}
 			if refused == nil && (errors.Is(err, ErrFull) || errors.Is(err, ErrIO) || errors.Is(err, ErrLocked)) {
 				refused = err
 			}

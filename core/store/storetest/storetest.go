@@ -7,11 +7,14 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
 	"testing/fstest"
 	"time"
+
+	"pgregory.net/rapid"
 
 	"trivium/core/store"
 )
@@ -61,6 +64,7 @@ func Run(t *testing.T, open func(t *testing.T) *store.DB) {
 		{"Migrate", migrate},
 		{"MigrateFailureKeepsGoodFiles", migrateFailure},
 		{"MigrateWhileWriting", migrateWhileWriting},
+		{"Model", model},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			db := open(t)
@@ -709,4 +713,110 @@ func migrateWhileWriting(t *testing.T, db *store.DB) {
 	}
 	close(stop)
 	wg.Wait()
+}
+
+// model runs random operations in random batches and holds the table and every
+// report against a map: operations take effect in the order of submission, each
+// wholly or not at all.
+func model(t *testing.T, db *store.DB) {
+	refusal := errors.New("refused")
+	rapid.Check(t, func(rt *rapid.T) {
+		if err := db.Write(context.Background(), func(tx *store.Tx) error {
+			_, err := tx.Exec(`DELETE FROM items`)
+			return err
+		}); err != nil {
+			rt.Fatal(err)
+		}
+		table := map[int]byte{}
+		for range rapid.IntRange(1, 4).Draw(rt, "batches") {
+			release := hold(t, db)
+			defer release() // the writer must go on whatever fails
+			type outcome struct {
+				called bool
+				got    error
+				want   error
+			}
+			var outcomes []*outcome
+			for range rapid.IntRange(0, 12).Draw(rt, "operations") {
+				id, v := rapid.IntRange(0, 5).Draw(rt, "id"), rapid.Byte().Draw(rt, "value")
+				put := func(tx *store.Tx) error {
+					_, err := tx.Exec(`INSERT INTO items (id, body) VALUES (?, ?)`, id, []byte{v})
+					return err
+				}
+				replace := func(tx *store.Tx) error {
+					_, err := tx.Exec(`DELETE FROM items WHERE id = ?`, id)
+					if err != nil {
+						return err
+					}
+					return put(tx)
+				}
+				var op store.Op
+				want := error(nil)
+				canceled := false
+				switch kind := rapid.SampledFrom([]string{"insert", "replace", "refuse", "undo", "panic", "cancel"}).Draw(rt, "kind"); kind {
+				case "insert":
+					op = put
+					if _, there := table[id]; there {
+						want = store.ErrUnique
+					} else {
+						table[id] = v
+					}
+				case "replace":
+					op = replace
+					table[id] = v
+				case "refuse":
+					op, want = func(*store.Tx) error { return refusal }, refusal
+				case "undo":
+					op, want = func(tx *store.Tx) error { return errors.Join(replace(tx), refusal) }, refusal
+				case "panic":
+					op, want = func(tx *store.Tx) error { _ = replace(tx); panic(refusal) }, new(store.PanicError)
+				case "cancel":
+					op, canceled = replace, true
+				}
+				o := &outcome{want: want}
+				p, err := db.SubmitCancelable(op, func(err error) { o.called, o.got = true, err })
+				if err != nil {
+					rt.Fatal(err)
+				}
+				if canceled {
+					if !p.Cancel() {
+						rt.Fatal("Cancel: false")
+					}
+					continue
+				}
+				outcomes = append(outcomes, o)
+			}
+			release()
+			if err := db.Sync(context.Background()); err != nil {
+				rt.Fatal(err)
+			}
+			for i, o := range outcomes {
+				var panicked *store.PanicError
+				if _, ok := o.want.(*store.PanicError); ok {
+					if !errors.As(o.got, &panicked) {
+						rt.Fatalf("operation %d: %v, want a panic", i, o.got)
+					}
+				} else if !o.called || !errors.Is(o.got, o.want) {
+					rt.Fatalf("operation %d: called %v, %v, want %v", i, o.called, o.got, o.want)
+				}
+			}
+		}
+		got := map[int]byte{}
+		rows, err := db.Query(context.Background(), `SELECT id, body FROM items`)
+		if err != nil {
+			rt.Fatal(err)
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var id int
+			var body []byte
+			if err := rows.Scan(&id, &body); err != nil {
+				rt.Fatal(err)
+			}
+			got[id] = body[0]
+		}
+		if !maps.Equal(got, table) {
+			rt.Fatalf("table %v, want %v", got, table)
+		}
+	})
 }
