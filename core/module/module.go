@@ -25,7 +25,19 @@ type (
 	Session = router.Session
 	Turn    = router.Turn
 	Receipt = router.Receipt
+
+	Presence = router.Presence
+	Flag     = router.Flag
 )
+
+// Key names a value of type T that a module keeps with sessions.
+type Key[T any] = router.Key[T]
+
+// NewKey returns a new Key.
+func NewKey[T any]() Key[T] { return router.NewKey[T]() }
+
+// NewReceipt returns a Receipt that the caller holds.
+func NewReceipt(done func(error)) *Receipt { return router.NewReceipt(done) }
 
 // ErrHandled is what a step returns when it has dealt with the stanza.
 var ErrHandled = router.ErrHandled
@@ -111,6 +123,7 @@ type Host struct {
 	unbound   []func(context.Context, *Turn, *Session)
 	features  []func(Stage, string) stanza.Payload
 	removed   []func(*store.Tx, jid.JID) error
+	barriers  []func(context.Context, jid.JID, jid.JID) bool
 	disco     Disco
 	err       error
 	exists    func(context.Context, jid.JID) (bool, error)
