@@ -217,21 +217,3 @@ func isChar(r rune) bool {
 	return r == '\t' || r == '\n' || r == '\r' ||
 		r >= 0x20 && r <= 0xD7FF || r >= 0xE000 && r <= 0xFFFD || r >= 0x10000 && r <= 0x10FFFF
 }
-
-// isNameStart is production NameStartChar of XML §2.3 (Fifth Edition) from
-// U+0080 on.
-func isNameStart(r rune) bool {
-	switch {
-	case r < 0x2000:
-		return r >= 0xC0 && r != 0xD7 && r != 0xF7 && !(r >= 0x300 && r < 0x370) && r != 0x37E
-	case r < 0x3000:
-		return r == 0x200C || r == 0x200D || r >= 0x2070 && r <= 0x218F || r >= 0x2C00 && r <= 0x2FEF
-	}
-	return r >= 0x3001 && r <= 0xD7FF || r >= 0xF900 && r <= 0xFDCF || r >= 0xFDF0 && r <= 0xFFFD ||
-		r >= 0x10000 && r <= 0xEFFFF
-}
-
-// isNameChar is production NameChar of XML §2.3 from U+0080 on.
-func isNameChar(r rune) bool {
-	return isNameStart(r) || r == 0xB7 || r >= 0x300 && r <= 0x36F || r == 0x203F || r == 0x2040
-}
