@@ -4,11 +4,13 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"net/netip"
 	"strings"
 	"time"
 
 	"golang.org/x/time/rate"
 
+	"trivium/core/auth"
 	"trivium/core/jid"
 	"trivium/core/module"
 	"trivium/core/router"
@@ -30,6 +32,56 @@ const (
 type login struct {
 	offer    *sasl.Offer
 	attempts int
+	claimed  jid.JID // the account that the current attempt is for, once it is known
+}
+
+// attemptKey finds the session in the context of its exchange.
+type attemptKey struct{}
+
+// throttled asks the throttle as soon as an exchange says which account it is
+// for, before any work is done for it.
+type throttled struct {
+	sasl.Backend
+	throttle *auth.Throttle
+	host     jid.JID
+}
+
+func (b throttled) Keys(ctx context.Context, username string, h sasl.Hash) (sasl.Keys, bool, error) {
+	if err := b.allow(ctx, username); err != nil {
+		return sasl.Keys{}, false, err
+	}
+	return b.Backend.Keys(ctx, username, h)
+}
+
+func (b throttled) CheckPlain(ctx context.Context, username, password string) (bool, error) {
+	if err := b.allow(ctx, username); err != nil {
+		return false, err
+	}
+	return b.Backend.CheckPlain(ctx, username, password)
+}
+
+func (b throttled) allow(ctx context.Context, username string) error {
+	s, ok := ctx.Value(attemptKey{}).(*session)
+	if !ok {
+		return nil
+	}
+	s.login.claimed, _ = jid.New(username, b.host.Domain(), "")
+	wait, err := b.throttle.Allow(s.remote(), s.login.claimed)
+	if err != nil {
+		return &sasl.Failure{Condition: sasl.TemporaryAuthFailure, Cause: err} // RFC 6120 §6.5.11
+	}
+	if wait > 0 {
+		time.Sleep(wait) // the login deadline goes on
+	}
+	return nil
+}
+
+// remote returns the peer's IP address, zero where it has none.
+func (s *session) remote() netip.Addr {
+	if a, ok := s.conn.Info().Remote.(interface{ AddrPort() netip.AddrPort }); ok {
+		return a.AddrPort().Addr()
+	}
+	return netip.Addr{}
 }
 
 // opening reads the peer's header and answers with ours and the features
@@ -92,9 +144,9 @@ func (s *session) greet(h *stream.Header) *stream.Error {
 
 // lookup finds a virtual host by the 'to' of a header. A server with one host
 // serves it also to those who do not say.
-func (svc *Service) lookup(to string) *VirtualHost {
+func (svc *Service) lookup(to string) *virtualHost {
 	if to == "" && len(svc.opts.Hosts) == 1 {
-		return &svc.opts.Hosts[0]
+		return svc.hosts[svc.opts.Hosts[0].Domain.Domain()]
 	}
 	j, err := jid.Parse(to)
 	if err != nil {
@@ -136,7 +188,7 @@ func offerLogin(_ context.Context, s *session) (state, error) {
 		if b, ok := s.conn.(stream.Binder); ok {
 			binding = b
 		}
-		s.login.offer = s.host.SASL.Offer(secure, binding)
+		s.login.offer = s.host.sasl.Offer(secure, binding)
 		list := stanza.El(nsSASL, "mechanisms")
 		for _, name := range s.login.offer.Mechanisms() {
 			list.Add(stanza.TextEl(nsSASL, "mechanism", name))
@@ -235,11 +287,6 @@ func (s *session) authenticate(ctx context.Context, auth *stanza.Element) (state
 	if s.login.offer == nil {
 		return s.refuse(nil, &sasl.Failure{Condition: sasl.EncryptionRequired}) // RFC 6120 §6.5.4
 	}
-	if t := s.svc.opts.Throttle; t != nil {
-		if wait := t.Wait(s.conn.Info().Remote, ""); wait > 0 {
-			time.Sleep(wait) // bounded by the throttle; the login deadline goes on
-		}
-	}
 	ex, err := s.login.offer.Start(auth.Attr("mechanism"))
 	if err != nil {
 		return s.refuse(nil, err)
@@ -249,7 +296,7 @@ func (s *session) authenticate(ctx context.Context, auth *stanza.Element) (state
 		if err != nil {
 			return s.refuse(ex, err)
 		}
-		out, done, err2 := ex.Step(ctx, in)
+		out, done, err2 := ex.Step(context.WithValue(ctx, attemptKey{}, s), in)
 		if err2 != nil {
 			return s.refuse(ex, err2)
 		}
@@ -306,9 +353,9 @@ func (s *session) refuse(ex sasl.Exchange, err error) (state, error) {
 	}
 	s.svc.Stats.LoginsBad.Add(1)
 	if t := s.svc.opts.Throttle; t != nil && ex != nil && f.Condition == sasl.NotAuthorized {
-		t.Failed(s.conn.Info().Remote, "")
+		t.Failed(s.remote(), s.login.claimed)
 	}
-	s.svc.log.Info("login failed", "remote", s.conn.Info().Remote.String(), "host", s.host.Domain.String(), "condition", string(f.Condition))
+	s.svc.log.Info("login failed", "remote", s.remote().String(), "host", s.host.Domain.String(), "condition", string(f.Condition))
 	if err := s.send(stanza.El(nsSASL, "failure").Add(stanza.El(nsSASL, string(f.Condition)))); err != nil {
 		return nil, err
 	}
@@ -332,6 +379,9 @@ func (s *session) welcome(ex sasl.Exchange, data []byte) (state, error) {
 	ok := stanza.El(nsSASL, "success")
 	if len(data) > 0 {
 		ok.AddText(base64.StdEncoding.EncodeToString(data))
+	}
+	if t := s.svc.opts.Throttle; t != nil {
+		t.Succeeded(s.remote(), s.account)
 	}
 	s.conn.Restart(s.svc.opts.After) // before the peer can know
 	s.svc.Stats.Logins.Add(1)

@@ -15,11 +15,11 @@ import (
 	"crypto/tls"
 	"encoding/hex"
 	"log/slog"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"trivium/core/auth"
 	"trivium/core/jid"
 	"trivium/core/module"
 	"trivium/core/router"
@@ -31,23 +31,22 @@ import (
 
 // VirtualHost is one domain whose accounts may log in.
 type VirtualHost struct {
-	Domain jid.JID
-	SASL   *sasl.Server
-	TLS    *tls.Config // for STARTTLS; nil: not offered
+	Domain  jid.JID
+	Backend sasl.Backend
+	SASL    sasl.Options
+	TLS     *tls.Config // for STARTTLS; nil: not offered
 }
 
-// Throttle slows the guessing of passwords. Both are called with the peer's
-// address; Wait returns how long the peer's next attempt has to wait, and is told
-// the account once it is known, or "".
-type Throttle interface {
-	Wait(remote net.Addr, account string) time.Duration
-	Failed(remote net.Addr, account string)
+// virtualHost is a VirtualHost at work.
+type virtualHost struct {
+	VirtualHost
+	sasl *sasl.Server
 }
 
 // Options of New. Zero values are the defaults named.
 type Options struct {
 	Hosts    []VirtualHost
-	Throttle Throttle // nil: none
+	Throttle *auth.Throttle // nil: none
 
 	Before, After wire.Limits     // before and after authentication
 	LoginTimeout  time.Duration   // from connect to bound; 30 s
@@ -103,7 +102,7 @@ type Stats struct {
 // Service serves client connections. It is safe for concurrent use.
 type Service struct {
 	opts    Options
-	hosts   map[string]*VirtualHost
+	hosts   map[string]*virtualHost
 	router  *router.Router
 	modules *module.Host
 	log     *slog.Logger
@@ -122,11 +121,13 @@ func New(r *router.Router, mods *module.Host, opts Options) *Service {
 	opts.defaults()
 	svc := &Service{
 		opts: opts, router: r, modules: mods, log: opts.Logger,
-		hosts: map[string]*VirtualHost{}, young: map[*session]struct{}{}, bound: map[*session]struct{}{},
+		hosts: map[string]*virtualHost{}, young: map[*session]struct{}{}, bound: map[*session]struct{}{},
 	}
-	for i := range opts.Hosts {
-		h := &opts.Hosts[i]
-		svc.hosts[h.Domain.Domain()] = h
+	for _, h := range opts.Hosts {
+		if opts.Throttle != nil {
+			h.Backend = throttled{h.Backend, opts.Throttle, h.Domain}
+		}
+		svc.hosts[h.Domain.Domain()] = &virtualHost{h, sasl.New(h.Domain, h.Backend, h.SASL)}
 	}
 	ctx := context.Background()
 	svc.ctx.Store(&ctx)

@@ -24,7 +24,7 @@ type session struct {
 	pinged     atomic.Bool // owned by Service.probe
 	kicked     atomic.Bool // any goroutine: the end has come from outside
 
-	host    *VirtualHost // named by the first header
+	host    *virtualHost // named by the first header
 	lang    string       // of the peer's header
 	login   *login       // nil once bound
 	account jid.JID      // zero until authenticated

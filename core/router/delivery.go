@@ -15,6 +15,7 @@ func (l local) Handle(ctx context.Context, p *Packet) error {
 	if st.To.Local() == "" {
 		return r.deliverServer(ctx, p)
 	}
+	p.Received = st
 	p.Account = r.Account(st.To.Bare())
 	if p.Account == nil {
 		ok, err := r.hooks.Exists(ctx, st.To.Bare())

@@ -33,8 +33,9 @@ type Packet struct {
 	Receipt *Receipt // may be nil
 
 	// On the way in, to a local account:
-	Account *Account   // the recipient, nil while it has no session
-	Targets []*Session // where it was delivered; set before the steps of the Observe phase
+	Received *stanza.Stanza // as it came, before the steps of the Rewrite phase
+	Account  *Account       // the recipient, nil while it has no session
+	Targets  []*Session     // where it was delivered; set before the steps of the Observe phase
 }
 
 // Forget drops what the packet refers to and keeps its memory for the next one.

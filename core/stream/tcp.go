@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"io"
@@ -123,13 +124,14 @@ func (c *TCP) Read(idle func()) (Event, error) {
 			if err != nil {
 				return Event{}, FromWire(err)
 			}
-			raw := c.data[:n]
+			all := c.data[:n]
 			c.data = c.data[n:]
 			switch kind {
 			case wire.KindHeader:
-				return c.header(raw), nil
+				return c.header(all[n-c.scan.Index().Len:]), nil
 			case wire.KindElement:
 				el := c.scan.Index()
+				raw := all[n-el.Len:]
 				if el.Foreign {
 					return c.canonical(raw)
 				}
@@ -141,6 +143,9 @@ func (c *TCP) Read(idle func()) (Event, error) {
 		}
 		if c.ended {
 			return Event{}, io.EOF
+		}
+		if bytes.HasPrefix(c.data, nestedHeader) {
+			return Event{}, Err(BadFormat, "a stream header inside the stream")
 		}
 		if err := c.fill(idle); err != nil {
 			return Event{}, err
@@ -234,6 +239,10 @@ func notNil(err error) error {
 	return err
 }
 
+// nestedHeader is how an element begins that would never end: a second header
+// where no restart is due.
+var nestedHeader = []byte("<stream:stream")
+
 // canonical re-encodes an element that uses prefixes declared on the stream
 // header, so that its octets can be forwarded.
 func (c *TCP) canonical(raw []byte) (Event, error) {
@@ -258,7 +267,7 @@ func Standalone(raw []byte, limits wire.Limits) (Event, error) {
 	if kind != wire.KindElement {
 		return Event{}, Err(NotWellFormed, "")
 	}
-	return Event{Kind: Element, Raw: raw[:n], Index: sc.Index()}, nil
+	return Event{Kind: Element, Raw: raw[n-sc.Index().Len : n], Index: sc.Index()}, nil
 }
 
 // header reads the peer's stream header (RFC 6120 §4.7).

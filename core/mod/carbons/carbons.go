@@ -1,0 +1,188 @@
+// Package carbons implements XEP-0280 (Message Carbons).
+//
+// A session that enables carbons gets a copy of every message that its account
+// sends or receives elsewhere. What is copied is decided in eligible; copies are
+// made after delivery, so carbons never delay a message.
+//
+// spec: XEP-0280 | 1.0.1 | complete | message carbons with the rules of §6.1
+// spec: XEP-0297 | 1.0 | complete | forwarded stanzas, inside carbons
+package carbons
+
+import (
+	"context"
+
+	"trivium/core/module"
+	"trivium/core/stanza"
+)
+
+// Namespaces.
+const (
+	NS        = "urn:xmpp:carbons:2"
+	NSRules   = "urn:xmpp:carbons:rules:0" // XEP-0280 §6.2
+	NSForward = "urn:xmpp:forward:0"       // XEP-0297
+	NSHints   = "urn:xmpp:hints"           // XEP-0334
+	nsMUCUser = "http://jabber.org/protocol/muc#user"
+)
+
+// Module is the feature.
+type Module struct {
+	host *module.Host
+	on   module.Flag
+}
+
+// New returns the feature.
+func New() *Module { return &Module{} }
+
+// Register implements module.Module.
+func (m *Module) Register(h *module.Host) error {
+	m.host = h
+	m.on = h.Router.NewFlag()
+	h.Feature(module.Server|module.Account, NS, NSRules)
+	h.IQ(module.Own, stanza.Set, NS, "enable", m.switchTo(true))
+	h.IQ(module.Own, stanza.Set, NS, "disable", m.switchTo(false))
+	// The request may also be addressed to the server: XEP-0280 §4 has no 'to'.
+	h.Outbound(module.Observe, stanza.Message, m.copySent)
+	h.Inbound(module.Rewrite, stanza.Message, m.stripPrivate)
+	h.Inbound(module.Observe, stanza.Message, m.copyReceived)
+	return nil
+}
+
+// switchTo answers enable and disable; asking twice is no error (XEP-0280 §10.1).
+func (m *Module) switchTo(on bool) module.Handler {
+	return func(_ context.Context, rq *module.Request) (stanza.Payload, error) {
+		if rq.Session == nil {
+			return nil, &stanza.Error{Condition: stanza.NotAllowed}
+		}
+		rq.Session.Set(m.on, on)
+		return nil, nil
+	}
+}
+
+// eligible decides by the rules of XEP-0280 §6.1. sent tells the two sides of
+// private messages in rooms apart.
+func eligible(st *stanza.Stanza, sent bool) bool {
+	if st.Type == stanza.GroupChat || st.Type == stanza.Headline ||
+		st.Has(NS, "private") || st.Has(NSHints, "no-copy") { // XEP-0334 §4.3
+		return false
+	}
+	muc := st.Has(nsMUCUser, "x")
+	if muc {
+		if c, _ := st.Child(nsMUCUser, "x"); c.Element().Child(nsMUCUser, "invite") != nil {
+			return true // a mediated invitation
+		}
+		if !sent && st.From.Resource() != "" {
+			return false // a private message from a room, which the room has copied
+		}
+	}
+	if st.Has("jabber:x:conference", "x") { // XEP-0249
+		return true
+	}
+	instant := false
+	st.Each(func(c stanza.Child) bool {
+		switch c.Space {
+		case "urn:xmpp:receipts", "http://jabber.org/protocol/chatstates", "urn:xmpp:chat-markers:0":
+			instant = true
+		}
+		return !instant
+	})
+	switch st.Type {
+	case stanza.Chat:
+		return true
+	case "", stanza.Normal:
+		return instant || st.Has(stanza.NSClient, "body")
+	case stanza.TypeError:
+		// The error answers an eligible message if it names what such a one holds:
+		// most clients echo it. Errors otherwise concern the sender alone.
+		return instant || st.Has(stanza.NSClient, "body")
+	}
+	return instant || st.Has(stanza.NSClient, "body") // unknown types are normal, RFC 6121 §5.2.2
+}
+
+// copySent copies a message to the sender's other sessions.
+func (m *Module) copySent(_ context.Context, p *module.Packet) error {
+	sessions := p.Session.Account.Sessions()
+	if len(sessions) < 2 {
+		return nil
+	}
+	var made *stanza.Stanza
+	for _, s := range sessions {
+		if s == p.Session || !s.Has(m.on) || p.Stanza.To == s.JID {
+			continue // whom it is addressed to gets it as it is
+		}
+		if made == nil {
+			if !eligible(p.Stanza, true) {
+				return nil
+			}
+			made = wrap("sent", p.Stanza, p.Session)
+		}
+		s.DeliverTo(p.Turn, made, s.JID, nil)
+	}
+	return nil
+}
+
+// copyReceived copies a delivered message to the account's sessions that did not
+// get it.
+func (m *Module) copyReceived(_ context.Context, p *module.Packet) error {
+	sessions := p.Account.Sessions()
+	if len(sessions) < 2 || len(p.Targets) == 0 {
+		return nil
+	}
+	var made *stanza.Stanza
+next:
+	for _, s := range sessions {
+		if !s.Has(m.on) || s == p.Session {
+			continue
+		}
+		if p.Session != nil && p.Session.Account == p.Account {
+			continue // within the account it was copied as sent
+		}
+		for _, got := range p.Targets {
+			if s == got {
+				continue next
+			}
+		}
+		if made == nil {
+			if !eligible(p.Received, false) {
+				return nil
+			}
+			made = wrap("received", p.Stanza, s)
+		}
+		s.DeliverTo(p.Turn, made, s.JID, nil)
+	}
+	return nil
+}
+
+// wrap makes the copy, from the bare JID of the account (XEP-0280 §11) and of the
+// type of the original (§7, §8).
+func wrap(direction string, st *stanza.Stanza, s *module.Session) *stanza.Stanza {
+	c := stanza.New(stanza.Message, st.Type, s.Account.Bare, s.JID, "", forwarded{direction, st})
+	return c
+}
+
+// forwarded writes the original inside its envelope; the copy in there declares
+// its own namespace (XEP-0297 §3).
+type forwarded struct {
+	direction string
+	st        *stanza.Stanza
+}
+
+func (f forwarded) AppendXML(dst []byte) []byte {
+	dst = append(dst, '<')
+	dst = append(dst, f.direction...)
+	dst = append(dst, " xmlns='"+NS+"'><forwarded xmlns='"+NSForward+"'>"...)
+	at := len(dst) + len("<message")
+	dst = f.st.AppendTo(dst)
+	const decl = " xmlns='" + stanza.NSClient + "'"
+	dst = append(dst, decl...)
+	copy(dst[at+len(decl):], dst[at:])
+	copy(dst[at:], decl)
+	dst = append(dst, "</forwarded></"...)
+	dst = append(dst, f.direction...)
+	return append(dst, '>')
+}
+
+// stripPrivate takes the <private/> out before delivery (XEP-0280 §9).
+func (m *Module) stripPrivate(_ context.Context, p *module.Packet) error {
+	p.Stanza = p.Stanza.Without(func(c stanza.Child) bool { return c.Is(NS, "private") })
+	return nil
+}
