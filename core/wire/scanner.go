@@ -108,7 +108,8 @@ func (s *Scanner) release() {
 
 // Reset makes s ready for the first octet of a stream or document, at first and
 // at each stream restart (RFC 6120 §4.3.3). It forgets a failure and all octets
-// that are pending.
+// that are pending and gives working memory back, so it also ends the use of a
+// Scanner for a single element.
 func (s *Scanner) Reset(m Mode, l Limits) {
 	s.release()
 	*s = Scanner{mode: m, lim: l.bounds(), fresh: true}
