@@ -62,6 +62,7 @@ type Service struct {
 	iterations int
 	deriver    *sasl.Deriver
 	secret     []byte // invents the keys of accounts that do not exist
+	spread     spread // and their iterations
 
 	names  *cache[name, bool]
 	keys   *cache[name, *keyring]
@@ -131,6 +132,10 @@ func New(db *store.DB, o Options) (*Service, error) {
 	if s.secret, err = s.loadSecret(ctx, "invented-salts"); err != nil {
 		return nil, fmt.Errorf("auth: %w", err)
 	}
+	s.spread.fallback = s.iterations
+	if err := s.spread.load(ctx, db); err != nil {
+		return nil, fmt.Errorf("auth: %w", err)
+	}
 	return s, nil
 }
 
@@ -192,7 +197,7 @@ func (s *Service) CreateAccount(ctx context.Context, account jid.JID, password s
 		}
 		return insertKeys(tx, n, keys)
 	})
-	s.forget(n)
+	s.passwordSet(n, err)
 	if errors.Is(err, store.ErrUnique) {
 		return ErrExists
 	}
@@ -231,7 +236,7 @@ func (s *Service) SetPassword(ctx context.Context, account jid.JID, password str
 		}
 		return insertKeys(tx, n, keys)
 	})
-	s.forget(n)
+	s.passwordSet(n, err)
 	return err
 }
 
@@ -266,6 +271,14 @@ func (s *Service) RemoveAccount(ctx context.Context, account jid.JID) error {
 	})
 	s.forget(n)
 	return err
+}
+
+// passwordSet ends an operation that set a password unless err tells otherwise.
+func (s *Service) passwordSet(n name, err error) {
+	s.forget(n)
+	if err == nil {
+		s.spread.add(s.iterations)
+	}
 }
 
 // forget empties the caches after a change of n was committed, or may have been.

@@ -204,6 +204,44 @@ func TestUnknownLooksKnown(t *testing.T) {
 	checkPlain(t, restarted.Host("example.org"), "juliet", "pencil", true)
 }
 
+// TestIterationsSpread: when accounts differ in iterations, so do names that are
+// none, in the same shares; one that was asked for keeps its answer.
+func TestIterationsSpread(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "auth.db")
+	db := openStore(t, path)
+	old := newService(t, db, auth.Options{Iterations: 5000})
+	for i := range 3 {
+		create(t, old, jid.Must(fmt.Sprintf("old%d@example.org", i)), "x")
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s := newService(t, openStore(t, path), auth.Options{Iterations: 6000})
+	shares := func(prefix string) map[int]int {
+		t.Helper()
+		got := map[int]int{}
+		for i := range 400 {
+			k, ok, err := s.Host("example.org").Keys(t.Context(), fmt.Sprint(prefix, i), sasl.SHA1)
+			if ok || err != nil {
+				t.Fatal(ok, err)
+			}
+			got[k.Iterations]++
+		}
+		return got
+	}
+	if got := shares("a"); got[5000] != 400 {
+		t.Errorf("all accounts have 5000, strangers %v", got)
+	}
+	create(t, s, juliet, "x")
+	// A quarter of 400 is 100, give or take five standard deviations of 8.7.
+	if got := shares("b"); got[6000] < 57 || got[6000] > 143 || got[5000]+got[6000] != 400 {
+		t.Errorf("one account in four has 6000, strangers %v", got)
+	}
+	if got := shares("a"); got[5000] != 400 {
+		t.Errorf("strangers changed their answers to %v", got)
+	}
+}
+
 func TestIterationsHaveAFloor(t *testing.T) {
 	s := newService(t, openStore(t, ""), auth.Options{Iterations: 1})
 	create(t, s, juliet, "pencil")

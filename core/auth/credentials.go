@@ -56,8 +56,9 @@ func (s *Service) keyring(ctx context.Context, hostSecret []byte, n name) (*keyr
 	}
 	epoch := s.keys.epoch()
 	ring := new(keyring)
+	iterations := s.spread.pick(hostSecret, n.local)
 	for i, h := range hashes {
-		ring.keys[i] = sasl.InventKeys(hostSecret, h, n.local, s.iterations)
+		ring.keys[i] = sasl.InventKeys(hostSecret, h, n.local, iterations)
 	}
 	rows, err := s.db.Query(ctx, `SELECT hash, salt, iterations, stored_key, server_key FROM credentials
 		WHERE host = ? AND localpart = ?`, n.host, n.local)

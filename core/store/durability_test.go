@@ -537,3 +537,30 @@ func TestCloseLeavesNoGoroutine(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestPragmas: what kill -9 cannot show. Without synchronous=FULL (2) a loss of
+// power takes acknowledged commits.
+func TestPragmas(t *testing.T) {
+	db := open(t, store.Options{Path: filepath.Join(t.TempDir(), "pragmas.db")})
+	want := map[string]string{"synchronous": "2", "journal_mode": "wal", "foreign_keys": "1", "busy_timeout": "5000", "query_only": "0"}
+	err := db.Write(t.Context(), func(tx *store.Tx) error {
+		for name, want := range want {
+			var got string
+			if err := tx.QueryRow("PRAGMA " + name).Scan(&got); err != nil || got != want {
+				t.Errorf("writer: %s = %q, want %s, %v", name, got, want, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want["query_only"] = "1"
+	delete(want, "synchronous")
+	for name, want := range want {
+		var got string
+		if err := db.QueryRow(t.Context(), "PRAGMA "+name).Scan(&got); err != nil || got != want {
+			t.Errorf("reader: %s = %q, want %s, %v", name, got, want, err)
+		}
+	}
+}

@@ -174,8 +174,12 @@ func (db *DB) Query(ctx context.Context, query string, args ...any) (*sql.Rows, 
 }
 
 // QueryRow is Query for at most one row; its Scan returns [sql.ErrNoRows] when
-// there is none.
+// there is none. ctx counts until the read begins: watching it further would
+// cost two goroutines, nearly as much as a read by key takes.
 func (db *DB) QueryRow(ctx context.Context, query string, args ...any) *sql.Row {
+	if ctx.Err() == nil {
+		ctx = context.WithoutCancel(ctx)
+	}
 	stmt, err := db.reader(ctx, query)
 	if err != nil || stmt == nil {
 		// A text that does not prepare reports so in the row's Scan.

@@ -50,6 +50,7 @@ func Run(t *testing.T, open func(t *testing.T) *store.DB) {
 		{"CancelPending", cancelPending},
 		{"CancelRace", cancelRace},
 		{"WriteWithEndedContext", writeEndedContext},
+		{"ReadWithEndedContext", readEndedContext},
 		{"WriteWithdrawnByContext", writeWithdrawn},
 		{"Sync", syncWaits},
 		{"CloseDrains", closeDrains},
@@ -376,6 +377,17 @@ func writeEndedContext(t *testing.T, db *store.DB) {
 		t.Errorf("Write: %v", err)
 	}
 	wantIDs(t, db)
+}
+
+func readEndedContext(t *testing.T, db *store.DB) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := db.QueryRow(ctx, `SELECT 1`).Scan(new(int)); !errors.Is(err, context.Canceled) {
+		t.Errorf("QueryRow: %v", err)
+	}
+	if _, err := db.Query(ctx, `SELECT 1`); !errors.Is(err, context.Canceled) {
+		t.Errorf("Query: %v", err)
+	}
 }
 
 func writeWithdrawn(t *testing.T, db *store.DB) {
