@@ -203,7 +203,7 @@ func TestNegotiationErrors(t *testing.T) {
 		{"restricted-xml, §4.9.3.18", header + "<!-- hi -->", "<restricted-xml"},
 		{"before a header, §4.9.1.2", "<a></b>", "stream:error"},
 		{"a nested header", header + header, "stream:error"},
-		{"a nested header without an XML declaration", header + header[len("<?xml version='1.0'?>"):], "<bad-format"},
+		{"a nested header without an XML declaration", header + header[len("<?xml version='1.0'?>"):], "<unsupported-stanza-type"},
 		{"too many logins, §6.4.5", header + strings.Repeat("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='NONE'/>", 2), "<policy-violation"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -4,9 +4,9 @@
 // One goroutine owns a session from its first octet to its last. What others
 // send to it goes through its router.Session; what ends it from outside is Kick.
 //
-// spec: RFC 6120 | §4-§8 | complete | client streams: header, features, STARTTLS, SASL, bind, errors
-// spec: RFC 3921 | §3 | complete | the session request is accepted and never needed
-// spec: XEP-0440 | 0.4.2 | complete | channel binding types announced
+//spec:rfc-6120 complete | XMPP: Core | §4-§8: client streams: header, features, STARTTLS, SASL, bind, errors
+//spec:rfc-3921 complete | XMPP: Instant Messaging and Presence (2004) | §3: the session request is accepted and never needed
+//spec:xep-0440 0.4.2 complete | SASL Channel-Binding Type Capability | channel binding types announced
 package c2s
 
 import (

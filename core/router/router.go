@@ -6,8 +6,8 @@
 // and nothing on that way waits for a peer: it is appended to outboxes that the
 // origin's Turn flushes.
 //
-// spec: RFC 6120 | §8.1, §10 | complete for local domains | addressing and routing
-// spec: RFC 6121 | §8 | complete | delivery rules, Table 1
+//spec:rfc-6120 partial | XMPP: Core | §8.1, §10: addressing and routing
+//spec:rfc-6121 complete | XMPP: Instant Messaging and Presence | §8: delivery rules, Table 1
 package router
 
 import (

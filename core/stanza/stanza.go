@@ -6,7 +6,7 @@
 // A stanza is never changed once another goroutine may see it; a change makes a
 // shallow copy that shares the payload's memory.
 //
-// spec: RFC 6120 | §8, §8.3 | complete | stanzas, stanza errors
+//spec:rfc-6120 complete | XMPP: Core | §8, §8.3: stanzas, stanza errors
 package stanza
 
 import (

@@ -5,7 +5,7 @@
 // The core knows connections by Conn alone. WebSocket and BOSH implement it in
 // packages that the core does not import.
 //
-// spec: RFC 6120 | §4, §5.3 | complete | streams, stream errors, TCP binding
+//spec:rfc-6120 complete | XMPP: Core | §4, §5.3: streams, stream errors, TCP binding
 package stream
 
 import (

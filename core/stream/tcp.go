@@ -1,7 +1,6 @@
 package stream
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"io"
@@ -144,9 +143,6 @@ func (c *TCP) Read(idle func()) (Event, error) {
 		if c.ended {
 			return Event{}, io.EOF
 		}
-		if bytes.HasPrefix(c.data, nestedHeader) {
-			return Event{}, Err(BadFormat, "a stream header inside the stream")
-		}
 		if err := c.fill(idle); err != nil {
 			return Event{}, err
 		}
@@ -238,10 +234,6 @@ func notNil(err error) error {
 	}
 	return err
 }
-
-// nestedHeader is how an element begins that would never end: a second header
-// where no restart is due.
-var nestedHeader = []byte("<stream:stream")
 
 // canonical re-encodes an element that uses prefixes declared on the stream
 // header, so that its octets can be forwarded.

@@ -4,8 +4,8 @@
 // sends or receives elsewhere. What is copied is decided in eligible; copies are
 // made after delivery, so carbons never delay a message.
 //
-// spec: XEP-0280 | 1.0.1 | complete | message carbons with the rules of §6.1
-// spec: XEP-0297 | 1.0 | complete | forwarded stanzas, inside carbons
+//spec:xep-0280 1.0.1 complete | Message Carbons | message carbons with the rules of §6.1
+//spec:xep-0297 1.0 complete | Stanza Forwarding | forwarded stanzas, inside carbons
 package carbons
 
 import (

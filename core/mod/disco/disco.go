@@ -2,8 +2,8 @@
 // behalf of accounts, and announces the server's own entity capabilities
 // (XEP-0115). What is announced is what the modules registered.
 //
-// spec: XEP-0030 | 2.5.0 | complete | info and items of the server and of accounts
-// spec: XEP-0115 | 1.6.0 | complete | the server's capabilities as a stream feature; those of clients pass through
+//spec:xep-0030 2.5.0 complete | Service Discovery | info and items of the server and of accounts
+//spec:xep-0115 1.6.0 complete | Entity Capabilities | the server's capabilities as a stream feature; those of clients pass through
 package disco
 
 import (

@@ -1,6 +1,6 @@
 // Package entitytime implements XEP-0202 (Entity Time).
 //
-// spec: XEP-0202 | 2.0 | complete | time of the server, always in UTC
+//spec:xep-0202 2.0 complete | Entity Time | time of the server, always in UTC
 package entitytime
 
 import (

@@ -1,7 +1,7 @@
 // Package lastactivity implements XEP-0012 (Last Activity): the server's uptime,
 // and when an account was last here, told only to those who may see its presence.
 //
-// spec: XEP-0012 | 2.0 | complete | uptime, and last activity of accounts; clients answer for themselves
+//spec:xep-0012 2.0 complete | Last Activity | uptime, and last activity of accounts; clients answer for themselves
 package lastactivity
 
 import (

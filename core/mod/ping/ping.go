@@ -1,7 +1,7 @@
 // Package ping implements XEP-0199 (XMPP Ping): the server and a user's own
 // account answer. Pings to clients are sent by the session itself.
 //
-// spec: XEP-0199 | 2.0.1 | complete | ping, with pings of silent clients in core/c2s
+//spec:xep-0199 2.0.1 complete | XMPP Ping | ping, with pings of silent clients in core/c2s
 package ping
 
 import (

@@ -1,7 +1,7 @@
 // Package private implements XEP-0049 (Private XML Storage): elements that an
 // account keeps for itself, by their expanded names.
 //
-// spec: XEP-0049 | 1.2 | complete | private XML storage
+//spec:xep-0049 1.2 complete | Private XML Storage | private XML storage
 package private
 
 import (

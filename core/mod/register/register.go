@@ -1,7 +1,7 @@
 // Package register implements XEP-0077 (In-Band Registration): new accounts
 // where a host allows them, change of password, and removal of one's own account.
 //
-// spec: XEP-0077 | 2.4 | complete for servers without forms | registration (off by default), password change, removal
+//spec:xep-0077 2.4 complete | In-Band Registration | registration (off by default), password change, removal
 package register
 
 import (

@@ -1,7 +1,7 @@
 // Package vcard implements XEP-0054 (vcard-temp): each account has one vCard
 // that its owner sets and that others may read.
 //
-// spec: XEP-0054 | 1.3.0 | complete | vcard-temp of accounts
+//spec:xep-0054 1.3.0 complete | vcard-temp | vcard-temp of accounts
 package vcard
 
 import (

@@ -1,6 +1,6 @@
 // Package version implements XEP-0092 (Software Version).
 //
-// spec: XEP-0092 | 1.1 | complete | software version of the server
+//spec:xep-0092 1.1 complete | Software Version | software version of the server
 package version
 
 import (
