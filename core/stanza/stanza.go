@@ -121,7 +121,7 @@ func Parse(kind Kind, raw []byte, el *wire.Element) (*Stanza, error) {
 		a := &el.Attrs[i]
 		if a.Prefix.Start != a.Prefix.End {
 			if a.Local.Str(src) == "lang" && a.Prefix.Str(src) == "xml" {
-				st.Lang = wire.Unescape(a.Value.Str(src))
+				st.Lang = wire.UnescapeAttr(a.Value.Str(src))
 				continue
 			}
 			rest++
@@ -133,9 +133,9 @@ func Parse(kind Kind, raw []byte, el *wire.Element) (*Stanza, error) {
 		case "from":
 			st.From, err = parseAddress(a.Value.Str(src), err)
 		case "id":
-			st.ID = wire.Unescape(a.Value.Str(src))
+			st.ID = wire.UnescapeAttr(a.Value.Str(src))
 		case "type":
-			st.Type = wire.Unescape(a.Value.Str(src))
+			st.Type = wire.UnescapeAttr(a.Value.Str(src))
 		default:
 			rest++
 		}
@@ -147,7 +147,7 @@ func Parse(kind Kind, raw []byte, el *wire.Element) (*Stanza, error) {
 }
 
 func parseAddress(raw string, earlier error) (jid.JID, error) {
-	j, err := jid.Parse(wire.Unescape(raw))
+	j, err := jid.Parse(wire.UnescapeAttr(raw))
 	if err != nil && earlier == nil {
 		earlier = &Error{Condition: JIDMalformed, Cause: err}
 	}
@@ -166,7 +166,7 @@ func otherAttrs(src string, el *wire.Element) string {
 		b = append(b, " xmlns:"...)
 		b = append(b, d.Prefix.Str(src)...)
 		b = append(b, '=', '\'')
-		b = wire.AppendAttr(b, wire.Unescape(d.Name.Str(src)))
+		b = wire.AppendAttr(b, wire.UnescapeAttr(d.Name.Str(src)))
 		b = append(b, '\'')
 	}
 	for i := range el.Attrs {
@@ -182,7 +182,7 @@ func otherAttrs(src string, el *wire.Element) string {
 		b = append(b, ' ')
 		b = append(b, a.Name.Str(src)...)
 		b = append(b, '=', '\'')
-		b = wire.AppendAttr(b, wire.Unescape(a.Value.Str(src)))
+		b = wire.AppendAttr(b, wire.UnescapeAttr(a.Value.Str(src)))
 		b = append(b, '\'')
 	}
 	return string(b)

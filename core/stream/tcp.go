@@ -247,9 +247,11 @@ func (c *TCP) canonical(raw []byte) (Event, error) {
 
 // Standalone indexes one element that declares all it uses.
 func Standalone(raw []byte, limits wire.Limits) (Event, error) {
-	if limits.Bytes > 0 {
-		limits.Bytes = max(limits.Bytes, len(raw)) // declarations moved inside do not count against the peer
-	}
+	// What the peer sent was within its limits; declarations that moved inside do
+	// not count against it.
+	d := wire.DefaultLimits()
+	limits.Bytes = max(limits.Bytes, d.Bytes, len(raw))
+	limits.NSDecls = max(limits.NSDecls, d.NSDecls) * 2
 	var sc wire.Scanner
 	sc.Reset(wire.Document, limits)
 	kind, n, err := sc.Next(raw)
@@ -268,7 +270,7 @@ func (c *TCP) header(raw []byte) Event {
 	h := Header{}
 	for i := range el.Attrs {
 		a := &el.Attrs[i]
-		v := wire.Unescape(string(a.Value.Bytes(raw)))
+		v := wire.UnescapeAttr(string(a.Value.Bytes(raw)))
 		switch string(a.Name.Bytes(raw)) {
 		case "to":
 			h.To = v
