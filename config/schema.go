@@ -1,0 +1,248 @@
+package config
+
+import "time"
+
+// The comments of the fields below are the text of example.yaml: run
+// `go generate ./config` after a change. Tags: yaml is the key; range bounds a
+// number, a size or a duration, and zero says what 0 means where it lies outside
+// the range; oneof lists the words allowed; live marks what a running server
+// takes over on SIGHUP.
+
+// Config is one configuration of the server, as read from a file.
+type Config struct {
+	// The virtual hosts, the default one first. At least one.
+	Hosts []Host `yaml:"hosts"`
+	// Folder of everything the server writes. Relative paths elsewhere in this
+	// file are taken from here; this one from the server's working directory.
+	DataDir string `yaml:"data_dir"`
+	// The embedded database.
+	Store Store `yaml:"store"`
+	// The socket of the admin subcommands (trivium user, trivium token, ...).
+	Admin Admin `yaml:"admin"`
+	// What is logged, to standard error.
+	Log Log `yaml:"log"`
+	// Where clients connect: any number of each kind, on any address.
+	Listeners []Listener `yaml:"listeners"`
+	// What one client, address or account may use.
+	Limits Limits `yaml:"limits" live:"true"`
+	// BOSH (XEP-0124), served by listeners with the endpoint bosh.
+	BOSH BOSH `yaml:"bosh"`
+	// WebSocket (RFC 7395), served by listeners with the endpoint websocket.
+	WebSocket WebSocket `yaml:"websocket"`
+	// How clients log in (RFC 6120 section 6).
+	SASL SASL `yaml:"sasl"`
+	// The REST interface, served by listeners with the endpoint rest.
+	REST REST `yaml:"rest"`
+	// Where messages are posted as JSON. A webhook owns whole gateway domains,
+	// or watches some addresses, or both.
+	Webhooks []Webhook `yaml:"webhooks" live:"true"`
+	// Measurements, served by listeners with the endpoint metrics.
+	Metrics Metrics `yaml:"metrics"`
+	// How the server stops on SIGTERM or SIGINT.
+	Shutdown Shutdown `yaml:"shutdown"`
+	// Development mode: demo accounts, a demo token, and the endpoint demo. Never
+	// switch it on where strangers can connect.
+	Development bool `yaml:"development"`
+}
+
+// A Host is a virtual host.
+type Host struct {
+	// The domain of its addresses, as in user@example.org.
+	Domain string `yaml:"domain"`
+	// PEM file with the certificate chain. Without one the server makes a
+	// certificate for development, signed by a CA of its own.
+	Certificate string `yaml:"certificate" live:"true"`
+	// PEM file with the private key; empty if it stands in the certificate file.
+	Key string `yaml:"key" live:"true"`
+	// Anybody may create an account (XEP-0077).
+	Registration bool `yaml:"registration"`
+	// Anybody may log in without an account, under a random name (SASL ANONYMOUS).
+	Anonymous bool `yaml:"anonymous"`
+}
+
+// Store is the embedded database.
+type Store struct {
+	// The SQLite file.
+	Path string `yaml:"path"`
+}
+
+// Admin is the admin socket.
+type Admin struct {
+	// A unix socket that only the server's user can open.
+	Socket string `yaml:"socket"`
+}
+
+// Log says what is logged.
+type Log struct {
+	// The least level that is logged: debug, info, warn or error.
+	Level string `yaml:"level" oneof:"debug,info,warn,error" live:"true"`
+	// Either text or json.
+	Format string `yaml:"format" oneof:"text,json"`
+}
+
+// Kinds of listener.
+const (
+	XMPPStartTLS = "xmpp-starttls"
+	XMPPTLS      = "xmpp-tls"
+	HTTP         = "http"
+	HTTPS        = "https"
+)
+
+// A Listener is one socket that clients connect to.
+type Listener struct {
+	// xmpp-starttls (RFC 6120), xmpp-tls (XEP-0368), http or https.
+	Kind string `yaml:"kind" oneof:"xmpp-starttls,xmpp-tls,http,https"`
+	// HOST:PORT, :PORT for every address, or unix:PATH.
+	Address string `yaml:"address"`
+	// Every connection begins with a PROXY protocol header (version 1 or 2) that
+	// tells the client's address. Only behind a proxy: clients could lie.
+	ProxyProtocol bool `yaml:"proxy_protocol"`
+	// For xmpp-starttls: nobody logs in before the connection is encrypted.
+	RequireTLS bool `yaml:"require_tls"`
+	// For http: a proxy in front speaks TLS with the clients, so that passwords
+	// and web addresses count as protected. The proxy must set X-Forwarded-For.
+	BehindTLS bool `yaml:"behind_tls"`
+	// For http and https: what is served. websocket (/xmpp-websocket), bosh
+	// (/http-bind), rest (/api/v1), host-meta (/.well-known/host-meta), health
+	// (/healthz, /readyz), metrics (/metrics), demo (/, in development mode).
+	// Left out: the first four for https, all but demo for http.
+	Endpoints []string `yaml:"endpoints" oneof:"websocket,bosh,rest,host-meta,health,metrics,demo"`
+	// For http and https: the address under which clients reach this listener,
+	// as in https://chat.example.org. It is announced by host-meta (XEP-0156).
+	// Empty: scheme, virtual host and port of the listener.
+	PublicURL string `yaml:"public_url"`
+}
+
+// Limits bound what clients may use. Reaching one gives the standard's error.
+type Limits struct {
+	// Octets of one stanza. RFC 6120 section 13.12 asks for at least 10000.
+	StanzaSize Size `yaml:"stanza_size" range:"10000..16MiB"`
+	// Octets of one element before the client has logged in.
+	StanzaSizeBeforeAuth Size `yaml:"stanza_size_before_auth" range:"10000..1MiB"`
+	// Nesting of elements in one stanza.
+	Depth int `yaml:"depth" range:"8..1000"`
+	// Attributes of one element.
+	Attributes int `yaml:"attributes" range:"8..1000"`
+	// Direct children of one stanza.
+	Children int `yaml:"children" range:"16..100000"`
+	// Connections from one address at a time, logged in or not.
+	ConnectionsPerAddress int `yaml:"connections_per_address" range:"1..1000000" zero:"no limit"`
+	// Connections from one address that have not logged in yet.
+	UnauthenticatedPerAddress int `yaml:"unauthenticated_per_address" range:"1..1000000" zero:"no limit"`
+	// Sessions of one account at a time.
+	ResourcesPerAccount int `yaml:"resources_per_account" range:"1..10000"`
+	// Octets that may wait to be sent to one client; one that reads too slowly is
+	// disconnected.
+	OutboxSize Size `yaml:"outbox_size" range:"64KiB..1GiB"`
+	// Contacts in one roster.
+	RosterItems int `yaml:"roster_items" range:"1..1000000"`
+	// Messages kept for one account that is offline; more are refused.
+	OfflineMessages int `yaml:"offline_messages" range:"0..1000000"`
+	// Octets of one account's private XML storage and of its vCard, each.
+	PrivateSize Size `yaml:"private_size" range:"0..16MiB"`
+	// Octets a second that one session may send in the long run.
+	RateBytes Size `yaml:"rate_bytes" range:"1KiB..1GiB" zero:"no limit"`
+	// Octets that it may send at once, before rate_bytes slows it down.
+	BurstBytes Size `yaml:"burst_bytes" range:"10000..1GiB"`
+	// Stanzas a second that one session may send in the long run.
+	RateStanzas int `yaml:"rate_stanzas" range:"1..1000000" zero:"no limit"`
+	// Stanzas that it may send at once, before rate_stanzas slows it down.
+	BurstStanzas int `yaml:"burst_stanzas" range:"1..1000000"`
+	// Failed logins on one connection (RFC 6120 section 6.4.5).
+	AuthAttempts int `yaml:"auth_attempts" range:"2..5"`
+	// New accounts from one address in an hour.
+	RegistrationsPerHour int `yaml:"registrations_per_hour" range:"1..1000000" zero:"none"`
+	// From connect to the end of the TLS handshake.
+	HandshakeTimeout time.Duration `yaml:"handshake_timeout" range:"1s..5m"`
+	// From connect to a bound session, whatever trickles in.
+	LoginTimeout time.Duration `yaml:"login_timeout" range:"1s..10m"`
+	// Silence after which the server pings a client (XEP-0199).
+	PingInterval time.Duration `yaml:"ping_interval" range:"5s..24h" zero:"never"`
+	// How long the answer to a ping may take before the client is disconnected.
+	PingTimeout time.Duration `yaml:"ping_timeout" range:"1s..1h"`
+	// How long an idle HTTP connection is kept.
+	HTTPIdleTimeout time.Duration `yaml:"http_idle_timeout" range:"1s..1h"`
+}
+
+// BOSH tunes XEP-0124.
+type BOSH struct {
+	// The longest time that a request is held without data ('wait').
+	MaxWait time.Duration `yaml:"max_wait" range:"1s..10m"`
+	// Requests that are held at a time ('hold').
+	MaxHold int `yaml:"max_hold" range:"1..10"`
+	// Requests that a client may have open at a time ('requests'); more than hold.
+	MaxRequests int `yaml:"max_requests" range:"2..20"`
+	// Silence after which a session ends ('inactivity').
+	Inactivity time.Duration `yaml:"inactivity" range:"5s..1h"`
+	// The shortest time between two empty requests of a polling client ('polling').
+	Polling time.Duration `yaml:"polling" range:"1s..1m"`
+	// The longest pause that a client may ask for ('maxpause').
+	MaxPause time.Duration `yaml:"max_pause" range:"1s..1h" zero:"none"`
+	// Web origins whose pages may connect: https://chat.example.org, or
+	// https://*.example.org for every host below, or "*" for any.
+	Origins []string `yaml:"origins" live:"true"`
+}
+
+// WebSocket tunes RFC 7395.
+type WebSocket struct {
+	// Web origins whose pages may connect, besides the listener's own:
+	// https://chat.example.org, or https://*.example.org for every host below, or
+	// "*" for any.
+	Origins []string `yaml:"origins" live:"true"`
+	// Silence after which the server sends a ping frame.
+	PingInterval time.Duration `yaml:"ping_interval" range:"5s..24h" zero:"never"`
+}
+
+// SASL says how clients log in.
+type SASL struct {
+	// What is offered, preferred first. Each SCRAM mechanism comes with its -PLUS
+	// form where TLS provides channel binding; PLAIN only over TLS. ANONYMOUS is
+	// a setting of the virtual host.
+	Mechanisms []string `yaml:"mechanisms" oneof:"SCRAM-SHA-512,SCRAM-SHA-256,SCRAM-SHA-1,PLAIN"`
+	// Rounds of PBKDF2 for passwords set from now on. RFC 7677 asks for at least
+	// 4096; clients do this work at each login.
+	Iterations int `yaml:"iterations" range:"4096..10000000"`
+}
+
+// REST tunes the REST interface.
+type REST struct {
+	// Octets of one request body.
+	MaxBody Size `yaml:"max_body" range:"1KiB..16MiB"`
+	// Requests a second with one token in the long run.
+	Rate int `yaml:"rate" range:"1..1000000" zero:"no limit"`
+}
+
+// A Webhook is an address that messages are posted to.
+type Webhook struct {
+	// Names it in logs and in the outbox, which survives restarts: unique, and
+	// best never changed.
+	Name string `yaml:"name"`
+	// Where to post, http or https.
+	URL string `yaml:"url"`
+	// Keys that sign the posts (Standard Webhooks): whsec_ and base64, or
+	// file:PATH for a file with one. All of them sign, so keys can be changed
+	// without a gap: add the new one, then remove the old one.
+	Secrets []Secret `yaml:"secrets"`
+	// Bare addresses whose messages are posted, or domains for all of theirs.
+	Watch []string `yaml:"watch"`
+	// Gateway domains: everything sent to an address there is posted.
+	Domains []string `yaml:"domains"`
+	// The url may lead into private networks or to this machine.
+	AllowPrivate bool `yaml:"allow_private"`
+	// How long one attempt may take.
+	Timeout time.Duration `yaml:"timeout" range:"1s..1m"`
+	// How long a message is tried again before it is given up.
+	GiveUpAfter time.Duration `yaml:"give_up_after" range:"1m..720h"`
+}
+
+// Metrics says what is measured.
+type Metrics struct {
+	// Measure, and answer at /metrics.
+	Enabled bool `yaml:"enabled"`
+}
+
+// Shutdown says how the server stops.
+type Shutdown struct {
+	// How long sessions may take to end after they were told.
+	Grace time.Duration `yaml:"grace" range:"0s..10m"`
+}
