@@ -39,6 +39,7 @@ func clients() []client {
 			timeout: time.Minute,
 			steps:   []string{"tls.untrusted-refused"},
 		},
+		{name: "converse", argv: []string{"node", "browser/main.js"}, timeout: 3 * time.Minute, steps: converseSteps},
 		{name: "profanity", argv: []string{python, "profanity/main.py"}, timeout: 3 * time.Minute, steps: profanitySteps},
 	}
 }

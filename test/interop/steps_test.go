@@ -107,3 +107,22 @@ var profanitySteps = []string{
 	"blocking",
 	"quit",
 }
+
+var converseSteps = []string{
+	"login.wrong-password.websocket",
+	"login.websocket",
+	"login.wrong-password.bosh",
+	"login.bosh",
+	"contact.added",
+	"contact.accepted",
+	"presence.online-seen",
+	"presence.change-seen",
+	"chat.websocket-to-bosh",
+	"chat.bosh-to-websocket",
+	"rest.message",
+	"screenshot",
+	"bosh.page-reload",
+	"logout",
+	"page.no-errors",
+	"page.loopback-only",
+}
