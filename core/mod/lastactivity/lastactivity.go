@@ -99,16 +99,35 @@ func (m *Module) account(ctx context.Context, rq *module.Request) (stanza.Payloa
 			return answer(0, ""), nil // XEP-0012 §3: available now
 		}
 	}
-	var at int64
-	var status string
-	err := m.host.Store.QueryRow(ctx, "SELECT at, status FROM last_activity WHERE account = ?", account.String()).Scan(&at, &status)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, &stanza.Error{Condition: stanza.ItemNotFound, Text: "never here"}
-	}
+	at, status, err := m.last(ctx, account)
 	if err != nil {
 		return nil, err
 	}
-	return answer(m.host.Now().Sub(time.Unix(at, 0)), status), nil
+	if at.IsZero() {
+		return nil, &stanza.Error{Condition: stanza.ItemNotFound, Text: "never here"}
+	}
+	return answer(m.host.Now().Sub(at), status), nil
+}
+
+// last returns when an account was last here, zero if never, and what it said
+// when it left.
+func (m *Module) last(ctx context.Context, account jid.JID) (time.Time, string, error) {
+	var at int64
+	var status string
+	err := m.host.Store.QueryRow(ctx, "SELECT at, status FROM last_activity WHERE account = ?", account.String()).Scan(&at, &status)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return time.Time{}, "", nil
+	case err != nil:
+		return time.Time{}, "", err
+	}
+	return time.Unix(at, 0), status, nil
+}
+
+// LastSeen returns when an account was last here, zero if never.
+func (m *Module) LastSeen(ctx context.Context, account jid.JID) (time.Time, error) {
+	at, _, err := m.last(ctx, account)
+	return at, err
 }
 
 // remember keeps the status of an unavailable presence until the session ends.

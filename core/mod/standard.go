@@ -1,0 +1,55 @@
+// Package mod lists the features of the server.
+package mod
+
+import (
+	"trivium/core/auth"
+	"trivium/core/mod/carbons"
+	"trivium/core/mod/disco"
+	"trivium/core/mod/entitytime"
+	"trivium/core/mod/lastactivity"
+	"trivium/core/mod/ping"
+	"trivium/core/mod/presence"
+	"trivium/core/mod/private"
+	"trivium/core/mod/register"
+	"trivium/core/mod/roster"
+	"trivium/core/mod/vcard"
+	"trivium/core/mod/version"
+	"trivium/core/module"
+)
+
+// Options of Standard; the zero value is the default of each feature.
+type Options struct {
+	Version  string // of the server, told by XEP-0092
+	Disco    disco.Options
+	Roster   roster.Options
+	Presence presence.Options
+	VCard    vcard.Options
+	Private  private.Options
+	Register register.Options
+}
+
+// Standard returns the features in the order in which they register: within a
+// phase of a pipeline their steps run in this order. A feature is its package and
+// its line here; without both it is gone.
+func Standard(users *auth.Service, o Options) []module.Module {
+	contacts := roster.New(o.Roster)
+	last := lastactivity.New(contacts)
+	if o.Presence.LastSeen == nil {
+		o.Presence.LastSeen = last.LastSeen
+	}
+	here := presence.New(contacts, o.Presence)
+	contacts.ShowWith(here)
+	return []module.Module{
+		contacts,
+		here,
+		carbons.New(),
+		disco.New(contacts, o.Disco),
+		ping.New(),
+		version.New("Trivium", o.Version, ""),
+		entitytime.New(),
+		last,
+		vcard.New(o.VCard),
+		private.New(o.Private),
+		register.New(users, o.Register),
+	}
+}
