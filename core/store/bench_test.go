@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -65,6 +66,61 @@ func BenchmarkInsert(b *testing.B) {
 			b.ReportMetric(float64(b.N)/float64(db.Stats().Batches), "rows/batch")
 		})
 	}
+}
+
+// BenchmarkExec is one statement inside a transaction: a Tx, and for comparison
+// database/sql on the same driver.
+func BenchmarkExec(b *testing.B) {
+	const insert = `INSERT INTO items (id, body) VALUES (?, ?)`
+	body := make([]byte, 100)
+	b.Run("tx", func(b *testing.B) {
+		db := open(b, store.Options{Path: filepath.Join(b.TempDir(), "a.db")})
+		storetest.CreateItems(b, db)
+		b.ReportAllocs()
+		b.ResetTimer()
+		before := cpu(b)
+		err := db.Write(context.Background(), func(tx *store.Tx) error {
+			for i := range b.N {
+				if _, err := tx.Exec(insert, i, body); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric((cpu(b)-before)/float64(b.N), "cpu-µs/row")
+	})
+	b.Run("database-sql", func(b *testing.B) {
+		path := filepath.Join(b.TempDir(), "a.db")
+		storetest.CreateItems(b, open(b, store.Options{Path: path}))
+		pool, err := sql.Open("sqlite", path)
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer pool.Close()
+		tx, err := pool.Begin()
+		if err != nil {
+			b.Fatal(err)
+		}
+		stmt, err := tx.Prepare(insert)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportAllocs()
+		b.ResetTimer()
+		before := cpu(b)
+		for i := range b.N {
+			if _, err := stmt.Exec(i, body); err != nil {
+				b.Fatal(err)
+			}
+		}
+		if err := tx.Commit(); err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric((cpu(b)-before)/float64(b.N), "cpu-µs/row")
+	})
 }
 
 // BenchmarkRead looks one row of 10000 up by its key.

@@ -14,8 +14,9 @@ import (
 // to, and only on that goroutine. Statements are prepared once per SQL text and
 // kept, so texts must be constants and values must be arguments.
 //
-// It speaks to the driver without database/sql between, which would cost about
-// as much per statement as SQLite itself.
+// It speaks to the driver without database/sql between, which saves a tenth of
+// an insert's CPU and two thirds of its garbage (BenchmarkExec), and keeps the
+// connection's fate in the writer's hands.
 type Tx struct {
 	conn  driver.ConnPrepareContext
 	cache map[string]*statement
