@@ -63,6 +63,7 @@ type record struct {
 	Start    time.Time `json:"start"`
 	Failure  string    `json:"failure,omitempty"`
 	Skipped  string    `json:"skipped,omitempty"`
+	Others   float64   `json:"others"` // share of the machine's cores used by processes that are not the run's, 0 to 1
 	outcome
 }
 
@@ -205,11 +206,18 @@ func (b *bench) runOnce(ctx context.Context, sc scenario, s *server, round int) 
 	}
 	ctx, cancel := context.WithTimeout(ctx, b.duration+5*time.Minute)
 	defer cancel()
+	noise, err := b.watchOthers()
+	if err != nil {
+		return fail(err)
+	}
 	out, err := sc.run(ctx, b, s)
 	if err != nil {
 		return fail(err)
 	}
 	rec.outcome = *out
+	if rec.Others, err = noise(); err != nil {
+		return fail(err)
+	}
 	return rec
 }
 
@@ -220,6 +228,44 @@ func ended(s *server) bool {
 	default:
 		return false
 	}
+}
+
+// watchOthers returns a function that tells the share of all cores that processes
+// outside this run have used since: what else disturbed the figures.
+func (b *bench) watchOthers() (func() (float64, error), error) {
+	sample := func() (others, total time.Duration, err error) {
+		text, err := os.ReadFile("/proc/stat")
+		if err != nil {
+			return 0, 0, err
+		}
+		busy, total, err := parseMachine(text)
+		if err != nil {
+			return 0, 0, err
+		}
+		own, err := processClock(os.Getpid())
+		if err != nil {
+			return 0, 0, err
+		}
+		for _, s := range b.servers {
+			if s.cmd == nil {
+				continue
+			}
+			cpu, err := s.meter().cpu()
+			if err != nil {
+				return 0, 0, err
+			}
+			own += cpu
+		}
+		return busy - own, total, nil
+	}
+	others, total, err := sample()
+	return func() (float64, error) {
+		others2, total2, err := sample()
+		if total2 == total {
+			return 0, err
+		}
+		return max(0, float64(others2-others)/float64(total2-total)), err
+	}, err
 }
 
 func (b *bench) save() error {

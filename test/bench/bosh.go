@@ -167,10 +167,10 @@ func (l *boshLink) setDeadline(t time.Time) error {
 }
 
 func (l *boshLink) close() error {
+	_ = l.setDeadline(time.Now().Add(time.Second)) // frees a sender that holds mu
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closed = true
-	_ = l.setDeadline(time.Now().Add(time.Second))
 	if l.sid != "" && l.held < 2 {
 		_ = l.post(" type='terminate'", []byte("<presence type='unavailable' xmlns='jabber:client'/>")) // XEP-0124 §13
 	}

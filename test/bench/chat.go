@@ -123,6 +123,7 @@ func runChat(ctx context.Context, b *bench, s *server, r road, size int) (*outco
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer closePairs(pairs)
+	defer context.AfterFunc(ctx, func() { closePairs(pairs) })()
 	for _, p := range pairs {
 		message := p.from.message(p.target, body("closed loop "))
 		batch := bytes.Repeat(message, size)
@@ -180,6 +181,7 @@ func runLatency(ctx context.Context, b *bench, s *server, rate int) (*outcome, e
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer closePairs(pairs)
+	defer context.AfterFunc(ctx, func() { closePairs(pairs) })()
 	recorders := make([]*recorder, len(pairs))
 	messages := make([][]byte, len(pairs))
 	for i, p := range pairs {

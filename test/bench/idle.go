@@ -21,7 +21,7 @@ func runIdle(ctx context.Context, b *bench, s *server, r road) (*outcome, error)
 	closeAll(warm)
 	rest := 10 * time.Second
 	if b.quick {
-		rest = 500 * time.Millisecond
+		rest = 200 * time.Millisecond
 	}
 	if err := pause(ctx, rest/2); err != nil {
 		return nil, err

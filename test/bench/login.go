@@ -10,10 +10,11 @@ import (
 // loginWorkers is how many logins are under way at once.
 const loginWorkers = 8
 
-// runLogins logs accounts in and out again: TCP connection, TLS handshake where
-// the road has one, SCRAM, bind, end of stream. No presence.
+// runLogins logs accounts in and out again, with all that a client does then: TCP
+// connection, TLS handshake where the road has one, SCRAM, bind, initial presence,
+// roster, end of stream. Each worker has accounts of its own.
 func runLogins(ctx context.Context, b *bench, s *server, r road) (*outcome, error) {
-	names := users(chatFrom, 2*chatPairs)
+	names := users(chatFrom, 2*chatPairs/loginWorkers*loginWorkers)
 	warm, err := loginAll(ctx, s.ep, r, names) // derives every account's key in the client once
 	if err != nil {
 		return nil, err
@@ -38,7 +39,11 @@ func runLogins(ctx context.Context, b *bench, s *server, r road) (*outcome, erro
 					b.log.Debug("login failed", "server", s.name(), "err", err)
 					continue
 				}
-				done.Add(1)
+				if err := session.available(); err != nil {
+					b.log.Debug("no presence", "server", s.name(), "err", err)
+				} else {
+					done.Add(1)
+				}
 				_ = session.close()
 			}
 		})

@@ -87,6 +87,28 @@ func processClock(pid int) (time.Duration, error) {
 	return time.Duration(ts.Nano()), nil
 }
 
+// parseMachine returns the processor time of all cores together, busy and in all,
+// from /proc/stat (proc(5)), which counts in steps of 10 ms.
+func parseMachine(text []byte) (busy, total time.Duration, err error) {
+	line, _, _ := bytes.Cut(text, []byte("\n"))
+	fields := bytes.Fields(line)
+	if len(fields) < 9 || string(fields[0]) != "cpu" {
+		return 0, 0, fmt.Errorf("unexpected first line of /proc/stat: %.100q", line)
+	}
+	for i, field := range fields[1:9] { // user nice system idle iowait irq softirq steal
+		n, err := strconv.ParseInt(string(field), 10, 64)
+		if err != nil {
+			return 0, 0, err
+		}
+		d := time.Duration(n) * 10 * time.Millisecond
+		total += d
+		if i != 3 && i != 4 {
+			busy += d
+		}
+	}
+	return busy, total, nil
+}
+
 // pss returns the proportional set size in bytes.
 func (m meter) pss() (int64, error) {
 	pids, err := m.pids()

@@ -148,6 +148,7 @@ func spreadOf(values []float64) spread {
 // tally sums what was lost and what failed.
 type tally struct {
 	sent, lost, surplus, errors int64
+	others                      []float64
 	failures                    []string
 	skipped                     string
 }
@@ -164,6 +165,7 @@ func (r *records) tally(scenario, server string) (tally, bool) {
 		t.lost += max(0, run.Sent-run.Received)
 		t.surplus += max(0, run.Received-run.Sent)
 		t.errors += run.Errors
+		t.others = append(t.others, run.Others)
 		if run.Failure != "" {
 			t.failures = append(t.failures, fmt.Sprintf("round %d: %s", run.Round, run.Failure))
 		}

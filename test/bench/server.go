@@ -56,7 +56,6 @@ type server struct {
 
 	made       bool // accounts exist
 	subscribed bool // the presence scenario's rosters exist
-	token      int  // makes passwords and ids of one run distinct
 }
 
 func (s *server) meter() meter { return meter{root: s.cmd.Process.Pid} }

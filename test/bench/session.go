@@ -358,11 +358,16 @@ func closeAll(sessions []*session) {
 // available sends initial presence and waits until the server has taken it in:
 // what follows on the stream is answered after it (RFC 6120 §10.1).
 func (s *session) available() error {
+	if err := s.setDeadline(time.Now().Add(setupTimeout)); err != nil {
+		return err
+	}
 	if err := s.sendXML("<presence/>"); err != nil {
 		return err
 	}
-	_, err := s.query("get", "sync", "<query xmlns='jabber:iq:roster'/>")
-	return err
+	if _, err := s.query("get", "sync", "<query xmlns='jabber:iq:roster'/>"); err != nil {
+		return err
+	}
+	return s.setDeadline(time.Time{})
 }
 
 // users returns the names of accounts from..from+n-1.

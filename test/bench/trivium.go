@@ -28,16 +28,18 @@ func (t *trivium) version(ctx context.Context) (string, error) {
 	return strings.TrimSpace(string(out)), err
 }
 
-// triviumConfig has no limits of rate, as the peers have none; all else is the default.
-const triviumConfig = `data: {dir}/data
-hosts: [localhost]
-tls:
-  certificate: {dir}/cert.pem
-  key: {dir}/key.pem
+// triviumConfig lifts the limits of rate and number, as the peers have none, and
+// takes the iteration count of their SCRAM; all else is the default.
+const triviumConfig = `data_dir: {dir}/data
+hosts:
+  - {domain: localhost, certificate: {dir}/cert.pem, key: {dir}/key.pem}
+log: {level: warn}
 listeners:
-  - {kind: xmpp, address: "{tcp}", tls: optional}
-  - {kind: xmpps, address: "{direct}"}
-  - {kind: http, address: "{http}"}
+  - {kind: xmpp-starttls, address: "{tcp}", require_tls: false}
+  - {kind: xmpp-tls, address: "{direct}"}
+  - {kind: http, address: "{http}", endpoints: [websocket, bosh, rest, health, metrics]}
+limits: {connections_per_address: 0, unauthenticated_per_address: 0, rate_bytes: 0, rate_stanzas: 0}
+sasl: {iterations: 4096}
 `
 
 func (t *trivium) prepare(_ context.Context, b *bench, dir string, accounts []string) (endpoint, error) {
