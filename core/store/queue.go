@@ -13,7 +13,8 @@ import (
 // and its own inputs, must set (not add to) any result it leaves in captured
 // variables, and must have no effect outside tx. What it read in a run that was
 // rolled back is void. It must not keep tx, must not wait for another write of
-// the same DB, and a returned error undoes what it did, and only that.
+// the same DB nor end the goroutine (runtime.Goexit, a test's FailNow), and a
+// returned error undoes what it did, and only that.
 type Op func(tx *Tx) error
 
 // counter is a number that several goroutines update.
