@@ -96,8 +96,10 @@ async function conversation(romeo, juliet) {
     return files.join(" ");
   });
 
-  // A reloaded page goes on with its BOSH session: same sid, next rid.
+  // A reloaded page goes on with its BOSH session: same sid, next rid. It must
+  // not reload while Strophe has given a rid to a request that has not left.
   await step("bosh.page-reload", async () => {
+    await juliet.settled();
     const before = juliet.boshSessions.size;
     await juliet.page.reload();
     await juliet.ready();

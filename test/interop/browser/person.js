@@ -18,6 +18,7 @@ export class Person {
   foreign = []; // requests to anything but loopback
   errors = []; // uncaught exceptions of the page
   boshSessions = new Set(); // the sids it has used
+  lastRequest = 0; // when the last BOSH request left
 
   /** Starts a browser and opens the page for the road. */
   static async open(account, road) {
@@ -63,6 +64,7 @@ export class Person {
       if (!request.url().startsWith(sponsors)) note(request.url());
       if (request.url() !== server.bosh || request.method() !== "POST") return;
       log(account.local, "BOSH >", request.postData());
+      this.lastRequest = Date.now();
       const sid = /^<body[^>]* sid=["']([^"']+)/.exec(request.postData())?.[1];
       if (sid) this.boshSessions.add(sid);
     });
@@ -100,6 +102,15 @@ export class Person {
   async ready() {
     await this.page.locator("converse-roster .controlbox-heading--contacts").waitFor();
     await this.page.locator("converse-user-profile .xmpp-status").waitFor();
+  }
+
+  /** Waits until nothing has been said over BOSH for two seconds. */
+  async settled() {
+    const deadline = Date.now() + timeout;
+    for (let rest; (rest = this.lastRequest + 2_000 - Date.now()) > 0; ) {
+      check(Date.now() < deadline, "the page does not stop sending");
+      await this.page.waitForTimeout(rest);
+    }
   }
 
   async logout() {
