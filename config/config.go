@@ -8,7 +8,9 @@
 // Every key has an environment variable: TRIVIUM_ and the key's path in capitals,
 // joined by underscores, with the index of list items. TRIVIUM_LIMITS_STANZA_SIZE
 // is limits.stanza_size, TRIVIUM_HOSTS_0_DOMAIN the domain of the first host. An
-// index one past the end appends. Lists of words are separated by commas.
+// index one past the end appends. Lists of words are separated by commas. A
+// variable that begins like a key or is almost one, and is none, is a problem;
+// other variables with the prefix are left alone.
 package config
 
 import (

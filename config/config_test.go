@@ -233,6 +233,7 @@ trivium.yaml:4:7: log.levle: no such key; did you mean level?
 func TestEnvironment(t *testing.T) {
 	got, err := parse("log: {level: warn}\nlimits: {depth: 9}\n",
 		"PATH=/bin", "TRIVIUM_CONFIG=/etc/trivium.yaml", "TRIVIUM_SERVICE_HOST=10.0.0.1", "TRIVIUM_PORT_5222_TCP=tcp://10.0.0.1:5222",
+		"TRIVIUM_PORT=tcp://10.0.0.1:5222", "TRIVIUM_PASSWORD=secret", "TRIVIUM_INTEROP=1", "TRIVIUM_STORE_TEST_PATH=/tmp/x",
 		"TRIVIUM_LOG_LEVEL=debug",
 		"TRIVIUM_LIMITS_STANZA_SIZE=512KiB",
 		"TRIVIUM_HOSTS_0_DOMAIN=example.org",
@@ -260,6 +261,8 @@ func TestEnvironmentProblems(t *testing.T) {
 		{"TRIVIUM_HOSTS_7_DOMAIN=a.example", "environment: TRIVIUM_HOSTS_7_DOMAIN: names no key"},
 		{"TRIVIUM_HOSTS_1_NONSENSE=a", "environment: TRIVIUM_HOSTS_1_NONSENSE: names no key"},
 		{"TRIVIUM_HOSTS_0_DOMAIN=a b", `environment: TRIVIUM_HOSTS_0_DOMAIN: "a b" is not a domain; write a name such as example.org`},
+		{"TRIVIUM_LIMTS_DEPTH=9", "environment: TRIVIUM_LIMTS_DEPTH: names no key; did you mean TRIVIUM_LIMITS_DEPTH?"},
+		{"TRIVIUM_STORE_ENGINE=x", "environment: TRIVIUM_STORE_ENGINE: names no key"},
 		{"TRIVIUM_HOSTS=a", "environment: TRIVIUM_HOSTS: names no key"},
 	} {
 		_, err := parse("", tt.variable)

@@ -22,9 +22,16 @@ func (d *decoder) environment(environ []string, c *Config) {
 		}
 		v, f, key, ok := find(reflect.ValueOf(c).Elem(), rest, "")
 		if !ok {
-			message := "names no key"
-			if near := nearest(name, VariableNames()); near != "" {
-				message += "; did you mean " + near + "?"
+			names := VariableNames()
+			for i := range names {
+				names[i] = strings.TrimPrefix(names[i], prefix)
+			}
+			message, near := "names no key", nearest(rest, names)
+			switch {
+			case near != "":
+				message += "; did you mean " + prefix + near + "?"
+			case !inSection(rest):
+				continue // another program's
 			}
 			d.problems = append(d.problems, &Problem{File: "environment", Key: name, Message: message})
 			continue
@@ -66,12 +73,20 @@ func compareVariables(a, b string) int {
 	})
 }
 
-// reserved reports whether a variable is not a key: the path of the file itself
-// (CONFIG), those of tests, and those that Kubernetes sets for a service called
-// trivium (TRIVIUM_SERVICE_HOST, TRIVIUM_PORT_5222_TCP_ADDR, ...).
+// reserved reports whether a variable means no key although its name begins like
+// one: the path of the file itself, and the switches of tests.
 func reserved(rest string) bool {
-	return rest == "CONFIG" || strings.HasPrefix(rest, "TEST_") || strings.HasPrefix(rest, "BENCH_") ||
-		rest == "PORT" || strings.HasPrefix(rest, "PORT_") || strings.HasPrefix(rest, "SERVICE_")
+	return rest == "CONFIG" || slices.Contains(strings.Split(rest, "_"), "TEST")
+}
+
+// inSection reports whether a variable's name begins with a key of the top
+// level. Others with our prefix are not ours to refuse: Kubernetes, for one, sets
+// TRIVIUM_SERVICE_HOST and TRIVIUM_PORT for a service called trivium.
+func inSection(rest string) bool {
+	return slices.ContainsFunc(keysOf(reflect.TypeFor[Config]()), func(key string) bool {
+		tail, ok := strings.CutPrefix(rest, strings.ToUpper(key))
+		return ok && (tail == "" || tail[0] == '_')
+	})
 }
 
 // find walks from v along the rest of a variable's name. It returns the scalar,
