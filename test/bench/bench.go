@@ -29,6 +29,8 @@ type bench struct {
 	profileDir    string
 	log           *slog.Logger
 
+	profileWindow func() // called when a run's measured window opens, nil if it is not profiled
+
 	cert    *certificate
 	servers []*server
 	records records
@@ -198,7 +200,7 @@ func (b *bench) runOnce(ctx context.Context, sc scenario, s *server, round int) 
 		}
 		return rec
 	}
-	if sc.fresh || s.cmd == nil || ended(s) {
+	if sc.fresh && !b.quick || s.cmd == nil || ended(s) {
 		s.stop()
 		if err := s.start(ctx); err != nil {
 			return fail(err)

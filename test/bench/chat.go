@@ -138,7 +138,7 @@ func runChat(ctx context.Context, b *bench, s *server, r road, size int) (*outco
 		return nil, err
 	}
 	_, before, _ := totals(pairs)
-	w, err := openWindow(s.meter())
+	w, err := b.openWindow(s)
 	if err != nil {
 		return nil, err
 	}
@@ -192,7 +192,7 @@ func runLatency(ctx context.Context, b *bench, s *server, rate int) (*outcome, e
 	}
 	total := int((b.rampUp() + b.duration).Seconds() * float64(rate))
 	skip := int(b.rampUp().Seconds() * float64(rate))
-	w, err := openWindow(s.meter())
+	w, err := b.openWindow(s)
 	if err != nil {
 		return nil, err
 	}

@@ -42,7 +42,7 @@ func runIdle(ctx context.Context, b *bench, s *server, r road) (*outcome, error)
 	if err := pause(ctx, rest); err != nil {
 		return nil, err
 	}
-	w, err := openWindow(s.meter())
+	w, err := b.openWindow(s)
 	if err != nil {
 		return nil, err
 	}

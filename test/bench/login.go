@@ -23,7 +23,7 @@ func runLogins(ctx context.Context, b *bench, s *server, r road) (*outcome, erro
 	if _, err := s.meter().settled(3 * time.Second); err != nil {
 		return nil, err
 	}
-	w, err := openWindow(s.meter())
+	w, err := b.openWindow(s)
 	if err != nil {
 		return nil, err
 	}

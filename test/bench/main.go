@@ -108,8 +108,8 @@ func measureCommand(ctx context.Context, args []string) error {
 	flags.StringVar(&b.workdir, "workdir", "", "`directory` for the servers' data, removed afterwards (default: a temporary one)")
 	flags.BoolVar(&b.install, "install", true, "let apt-get install a missing peer, when run as root")
 	flags.StringVar(&b.triviumBinary, "trivium", "bin/trivium", "Trivium's built `binary`")
-	flags.StringVar(&b.profile, "profile", "", "after the rounds run each scenario once more on Trivium and fetch a CPU profile from this pprof `URL`"+
-		" (http://host:port/debug/pprof or unix:/path/to/socket:/debug/pprof); {dir} stands for its data directory")
+	flags.StringVar(&b.profile, "profile", "", "after the rounds run each scenario once more on Trivium and fetch a CPU profile from this pprof `URL`:"+
+		" admin for the admin socket, or http://host:port/debug/pprof, or unix:/path/to/socket:/debug/pprof")
 	flags.StringVar(&b.profileDir, "profile-dir", "test/artifacts/profiles", "`directory` for CPU profiles")
 	nice := flags.Int("nice", 0, "scheduling `priority` of the run and of its servers, -20 to 19; negative needs root and shields from other work")
 	verbose := flags.Bool("v", false, "log every run")
@@ -123,7 +123,7 @@ func measureCommand(ctx context.Context, args []string) error {
 		return errors.New("-write must be batch or each")
 	}
 	if *quick {
-		b.rounds, b.duration, b.idle, b.offline, b.quick = 1, 400*time.Millisecond, 100, 400, true
+		b.rounds, b.duration, b.idle, b.offline, b.quick = 1, 250*time.Millisecond, 100, 400, true
 	}
 	level := slog.LevelInfo
 	if *verbose {

@@ -27,7 +27,7 @@ func runOffline(ctx context.Context, b *bench, s *server) (*outcome, error) {
 	if _, err := s.meter().settled(2 * time.Second); err != nil {
 		return nil, err
 	}
-	w, err := openWindow(s.meter())
+	w, err := b.openWindow(s)
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +56,7 @@ func runOffline(ctx context.Context, b *bench, s *server) (*outcome, error) {
 	if _, err := s.meter().settled(2 * time.Second); err != nil {
 		return nil, err
 	}
-	if w, err = openWindow(s.meter()); err != nil {
+	if w, err = b.openWindow(s); err != nil {
 		return nil, err
 	}
 	for _, r := range sessions {

@@ -206,7 +206,7 @@ func runPresence(ctx context.Context, b *bench, s *server) (*outcome, error) {
 		return nil, err
 	}
 	before, _ := delivered()
-	w, err := openWindow(s.meter())
+	w, err := b.openWindow(s)
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -22,24 +23,41 @@ func (b *bench) profileAll(ctx context.Context) error {
 	if err := os.MkdirAll(b.profileDir, 0o755); err != nil {
 		return err
 	}
-	url := strings.ReplaceAll(b.profile, "{dir}", s.dir)
+	url := b.profile
+	if url == "admin" {
+		url = "unix:" + adminSocket(s.dir) + ":/debug/pprof"
+	}
 	for _, sc := range b.scenarios {
 		path := filepath.Join(b.profileDir, sc.name+".pprof")
-		ctx, cancel := context.WithCancel(ctx)
-		fetched := make(chan error, 1)
-		go func() { fetched <- fetchProfile(ctx, url, path, b.duration+b.rampUp()) }()
-		rec := b.runOnce(ctx, sc, s, -1)
-		err := <-fetched
-		cancel()
-		if rec.Failure != "" {
-			return fmt.Errorf("profile of %s: %s", sc.name, rec.Failure)
-		}
-		if err != nil {
+		if err := b.profileOnce(ctx, sc, s, url, path); err != nil {
 			return fmt.Errorf("profile of %s: %w", sc.name, err)
 		}
 		b.log.Info("profile", "scenario", sc.name, "file", path)
 	}
 	return nil
+}
+
+// profileOnce starts the profiler when the run's measured window opens, so that
+// logging the clients in is not in the profile.
+func (b *bench) profileOnce(ctx context.Context, sc scenario, s *server, url, path string) error {
+	fetched := make(chan error, 1)
+	opened := false
+	b.profileWindow = func() {
+		if !opened {
+			opened = true
+			go func() { fetched <- fetchProfile(ctx, url, path, b.duration) }()
+		}
+	}
+	defer func() { b.profileWindow = nil }()
+	rec := b.runOnce(ctx, sc, s, -1)
+	var err error
+	if opened {
+		err = <-fetched
+	}
+	if failure := rec.Failure + rec.Skipped; failure != "" {
+		return errors.New(failure)
+	}
+	return err
 }
 
 // fetchProfile writes a CPU profile. The URL is the pprof index, over TCP or a

@@ -70,7 +70,7 @@ func runREST(ctx context.Context, b *bench, s *server) (*outcome, error) {
 		return nil, err
 	}
 	before := posted.Load()
-	w, err := openWindow(s.meter())
+	w, err := b.openWindow(s)
 	if err != nil {
 		return nil, err
 	}

@@ -56,7 +56,11 @@ type window struct {
 	start time.Time
 }
 
-func openWindow(m meter) (window, error) {
+func (b *bench) openWindow(s *server) (window, error) {
+	if b.profileWindow != nil {
+		b.profileWindow()
+	}
+	m := s.meter()
 	cpu, err := m.cpu()
 	return window{meter: m, cpu: cpu, start: time.Now()}, err
 }

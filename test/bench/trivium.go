@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"trivium/core/admin"
 )
 
 // trivium runs the server of this repository from its built binary.
@@ -18,7 +20,6 @@ type trivium struct {
 	accounts []string
 	ep       endpoint
 	token    string
-	profile  string // URL of the pprof index, for -profile
 }
 
 func (*trivium) name() string { return "trivium" }
@@ -54,7 +55,7 @@ func (t *trivium) prepare(_ context.Context, b *bench, dir string, accounts []st
 	if err != nil {
 		return endpoint{}, err
 	}
-	t.binary, t.dir, t.accounts, t.profile = path, dir, accounts, b.profile
+	t.binary, t.dir, t.accounts = path, dir, accounts
 	t.config = filepath.Join(dir, "trivium.yaml")
 	t.ep = endpoint{
 		tcp: local(ports[0]), direct: local(ports[1]), http: local(ports[2]),
@@ -69,33 +70,31 @@ func (t *trivium) prepare(_ context.Context, b *bench, dir string, accounts []st
 }
 
 func (t *trivium) command() *exec.Cmd {
-	cmd := exec.Command(t.binary, "serve", "--config", t.config)
+	cmd := exec.Command(t.binary, "--config", t.config, "serve")
 	cmd.Dir = t.dir
 	return cmd
 }
 
-func (t *trivium) run(ctx context.Context, stdin string, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, t.binary, append(args, "--config", t.config)...)
-	cmd.Dir = t.dir
-	cmd.Stdin = strings.NewReader(stdin)
-	out, err := cmd.Output()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		err = fmt.Errorf("trivium %s: %w: %s", strings.Join(args, " "), err, exit.Stderr)
-	}
-	return strings.TrimSpace(string(out)), err
-}
+// adminSocket is where Trivium listens for its admin subcommands and the profiler.
+func adminSocket(dir string) string { return filepath.Join(dir, "data", "admin.sock") }
 
-// created makes the accounts and a token that may send as any of them.
+// created makes the accounts over the admin socket, and a token that sends as
+// one of them.
 func (t *trivium) created(ctx context.Context) error {
 	err := each(len(t.accounts), func(i int) error {
-		_, err := t.run(ctx, password+"\n", "user", "add", t.accounts[i]+"@"+domain, "--password-stdin")
+		_, err := admin.Call(ctx, adminSocket(t.dir), "user add", admin.Args{"jid": t.accounts[i] + "@" + domain, "password": password})
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	t.token, err = t.run(ctx, "", "token", "add", userName(restFrom)+"@"+domain)
+	cmd := exec.CommandContext(ctx, t.binary, "--config", t.config, "token", "add", userName(restFrom)+"@"+domain)
+	out, err := cmd.Output()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		err = fmt.Errorf("token add: %w: %s", err, exit.Stderr)
+	}
+	t.token = strings.TrimSpace(string(out))
 	return err
 }
 
