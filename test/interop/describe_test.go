@@ -17,6 +17,8 @@ type description struct {
 	DirectTLS string `json:"direct_tls"` // host:port, TLS from the first byte (XEP-0368)
 	WebSocket string `json:"websocket"`  // ws:// URL (RFC 7395)
 	BOSH      string `json:"bosh"`       // http:// URL (XEP-0124)
+	WSS       string `json:"wss"`        // wss:// URL
+	BOSHS     string `json:"boshs"`      // https:// URL
 	REST      string `json:"rest"`       // base URL; messages are POSTed to REST + "/messages"
 	Token     string `json:"token"`      // bearer token for REST
 	Sender    string `json:"sender"`     // bare JID that the token sends as

@@ -32,6 +32,10 @@ func clients() []client {
 		node("strophe-bosh", "strophe:bosh", "strophe:bosh", "bosh.short-wait"),
 		// The roads meet: TCP on one side, BOSH on the other.
 		node("crossroads", "xmppjs:tcp", "strophe:bosh", "bosh.short-wait"),
+		// The same roads inside TLS from the first byte. The URLs name an address,
+		// so the clients send no server name: the default host must answer.
+		node("tls-and-boshs", "xmppjs:tls", "strophe:boshs", "bosh.short-wait"),
+		node("wss", "xmppjs:wss", "strophe:wss"),
 		{
 			name:    "xmppjs-untrusted",
 			argv:    []string{"node", "node/untrusted.js"},

@@ -20,6 +20,7 @@ type server struct {
 	domain       string
 	dir          string // configuration, data, certificates; removed with the test run
 	http         string // host:port of the listener for WebSocket, BOSH and REST
+	https        string // the same over TLS
 	certificates certificates
 	lacks        []string // "client/step" that a stand-in is known to fail; empty for Trivium
 	stop         func() error
@@ -29,7 +30,7 @@ type server struct {
 func newServer(name, dir string) (*server, error) {
 	const domain = "localhost.example"
 	s := &server{domain: domain, dir: dir, stop: func() error { return nil }}
-	var ports [4]string
+	var ports [5]string
 	for i := range ports {
 		var err error
 		if ports[i], err = freePort(); err != nil {
@@ -47,7 +48,7 @@ func newServer(name, dir string) (*server, error) {
 	if err := os.MkdirAll(artifacts, 0o755); err != nil {
 		return nil, err
 	}
-	s.http = ports[2]
+	s.http, s.https = ports[2], ports[4]
 	s.desc = description{
 		Name:      name,
 		Domain:    domain,
@@ -55,6 +56,8 @@ func newServer(name, dir string) (*server, error) {
 		DirectTLS: ports[1],
 		WebSocket: "ws://" + s.http + "/xmpp-websocket",
 		BOSH:      "http://" + s.http + "/http-bind",
+		WSS:       "wss://" + s.https + "/xmpp-websocket",
+		BOSHS:     "https://" + s.https + "/http-bind",
 		REST:      "http://" + s.http + "/api/v1",
 		Sender:    newAccount(domain, "rest", "sender").JID,
 		CA:        s.certificates.CA,
@@ -140,19 +143,19 @@ func startTrivium(ctx context.Context, dir string, clients []client) (*server, e
 
 func triviumConfig(s *server) string {
 	return fmt.Sprintf(`
-data: %[1]q
+data_dir: %[1]q
 hosts:
-  - name: %[2]q
-    tls: {certificate: %[3]q, key: %[4]q}
-registration: {enabled: true}
+  - {domain: %[2]q, certificate: %[3]q, key: %[4]q, registration: true}
 listeners:
-  - {kind: c2s, address: %[5]q}
-  - {kind: c2s-tls, address: %[6]q}
+  - {kind: xmpp-starttls, address: %[5]q}
+  - {kind: xmpp-tls, address: %[6]q}
   - {kind: http, address: %[7]q}
-http:
-  origins: [%[8]q]
+  - {kind: https, address: %[9]q}
+websocket: {origins: [%[8]q]}
+bosh: {origins: [%[8]q]}
+log: {level: debug}
 `, filepath.Join(s.dir, "data"), s.domain, s.certificates.Chain, s.certificates.Key,
-		s.desc.TCP, s.desc.DirectTLS, s.http, s.desc.Origin)
+		s.desc.TCP, s.desc.DirectTLS, s.http, s.desc.Origin, s.https)
 }
 
 // waitReady polls /readyz until the server says that it serves.

@@ -74,7 +74,9 @@ c2s_ports = { %[4]s }
 c2s_direct_tls_ports = { %[5]s }
 http_ports = { %[6]s }
 http_interfaces = { "127.0.0.1" }
-https_ports = {}
+https_ports = { %[12]s }
+https_interfaces = { "127.0.0.1" }
+https_ssl = { certificate = %[10]q, key = %[11]q }
 http_default_host = %[7]q
 http_cors_override = { bosh = { enabled = true }, websocket = { enabled = true } }
 http_paths = { bosh = "/http-bind", websocket = "/xmpp-websocket" }
@@ -86,7 +88,7 @@ VirtualHost %[7]q
 `,
 		filepath.Join(s.dir, "prosody.pid"), filepath.Join(s.dir, "data"), plugins,
 		port(s.desc.TCP), port(s.desc.DirectTLS), port(s.http), s.domain,
-		s.desc.Token, s.desc.Sender, s.certificates.Chain, s.certificates.Key)
+		s.desc.Token, s.desc.Sender, s.certificates.Chain, s.certificates.Key, port(s.https))
 }
 
 // luaFileName encodes a name the way Prosody's util.datamanager names files:
@@ -105,7 +107,7 @@ func luaFileName(name string) string {
 
 // waitListening returns when every listener of the server takes connections.
 func (s *server) waitListening(ctx context.Context) error {
-	for _, addr := range []string{s.desc.TCP, s.desc.DirectTLS, s.http} {
+	for _, addr := range []string{s.desc.TCP, s.desc.DirectTLS, s.http, s.https} {
 		for {
 			c, err := net.DialTimeout("tcp", addr, time.Second)
 			if err == nil {

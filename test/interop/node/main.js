@@ -1,5 +1,6 @@
-// node main.js <romeo's client> <juliet's client>, each "xmppjs:tcp",
-// "xmppjs:websocket", "strophe:websocket" or "strophe:bosh": one conversation.
+// node main.js <romeo's client> <juliet's client>, each a
+// library and a road: xmppjs with tcp (STARTTLS), tls, websocket or wss; strophe
+// with websocket, wss, bosh or boshs. One conversation between the two.
 
 import { Peer, check, child, condition, finish, log, server, step, text } from "./harness.js";
 import { StropheJS } from "./strophe.js";
@@ -158,13 +159,13 @@ await step("rest.message", async () => {
   }
 });
 
-if (julietKind === "strophe:bosh") {
+if (julietKind.startsWith("strophe:bosh")) {
   // The server answers a held request with an empty body when 'wait' seconds
   // are over (XEP-0124 §10). With so short a wait Strophe loses patience in the
   // same moment, drops its connection and sends the request with the same rid
   // again (§14.3). The session lives through both.
   await step("bosh.short-wait", async () => {
-    const short = new StropheJS("bosh", julietAccount, { wait: 1 });
+    const short = new StropheJS(juliet.adapter.transport, julietAccount, { wait: 1 });
     short.wanted = julietAccount.jid + "/short-wait";
     const p = new Peer(short, julietAccount);
     await p.login();

@@ -11,7 +11,9 @@ globalThis.XMLHttpRequest = XMLHttpRequest;
 
 const services = {
   websocket: server.websocket,
+  wss: server.wss,
   bosh: server.bosh,
+  boshs: server.boshs,
 };
 
 const statusNames = Object.fromEntries(Object.entries(Strophe.Status).map(([name, code]) => [code, name]));
@@ -25,6 +27,7 @@ export class StropheJS {
     this.password = password;
     this.wait = wait; // seconds the server may hold a request (BOSH)
     this.connection = new Strophe.Connection(services[transport]);
+    this.transport = transport;
     this.connection.rawInput = (data) => {
       log(account.local, "<", data);
       this.onBody(data);

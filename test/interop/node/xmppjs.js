@@ -9,7 +9,9 @@ globalThis.WebSocket ??= WebSocket; // Node 20 has none
 
 const services = {
   tcp: `xmpp://${server.tcp}`,
+  tls: `xmpps://${server.direct_tls}`,
   websocket: server.websocket,
+  wss: server.wss,
 };
 
 export class XmppJS {
@@ -39,7 +41,7 @@ export class XmppJS {
   /** Resolves when bound; rejects with an Error whose message has the condition. */
   async connect() {
     await this.xmpp.start();
-    if (this.transport === "tcp" && !this.xmpp.socket.socket.authorized) {
+    if (["tcp", "tls"].includes(this.transport) && !this.xmpp.socket.socket.authorized) {
       throw new Error("the certificate was not verified");
     }
   }
