@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"trivium/config"
+	"trivium/core"
+	"trivium/core/admin"
+	"trivium/core/auth"
+	"trivium/core/c2s"
+	"trivium/core/certs"
+	"trivium/core/mod"
+	"trivium/core/mod/private"
+	"trivium/core/mod/register"
+	"trivium/core/mod/roster"
+	"trivium/core/mod/vcard"
+	"trivium/core/module"
+	"trivium/core/sasl"
+	"trivium/core/store"
+	"trivium/core/wire"
+)
+
+// engine is the server without its listeners: what the subcommands work on when
+// no server runs, and what serve puts on the network.
+type engine struct {
+	cfg   *config.Config
+	log   *slog.Logger
+	db    *store.DB
+	users *auth.Service
+	certs *certs.Store
+	core  *core.Server
+	admin admin.Registry
+}
+
+func newEngine(ctx context.Context, cfg *config.Config, log *slog.Logger) (*engine, error) {
+	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+		return nil, fmt.Errorf("data_dir: %w", err)
+	}
+	e := &engine{cfg: cfg, log: log}
+	var err error
+	if e.db, err = store.Open(ctx, store.Options{Path: cfg.Path(cfg.Store.Path), Logger: log}); err != nil {
+		return nil, err
+	}
+	if err := e.build(); err != nil {
+		e.close()
+		return nil, err
+	}
+	return e, nil
+}
+
+func (e *engine) build() error {
+	cfg := e.cfg
+	var err error
+	if e.users, err = auth.New(e.db, auth.Options{Iterations: cfg.SASL.Iterations, Logger: e.log}); err != nil {
+		return err
+	}
+	var hosts []core.VirtualHost
+	for _, h := range cfg.Hosts {
+		hosts = append(hosts, core.VirtualHost{Domain: h.Domain, Anonymous: h.Anonymous})
+	}
+	names, files := certificates(cfg)
+	if e.certs, err = certs.New(certs.Options{Dir: cfg.Path("certs"), Hosts: names, Files: files, Logger: e.log}); err != nil {
+		return err
+	}
+	sessions := sessionOptions(cfg)
+	sessions.Throttle = auth.NewThrottle(auth.ThrottleOptions{})
+	e.core, err = core.New(core.Options{
+		Hosts: hosts, Store: e.db, Auth: e.users, Certs: e.certs, Logger: e.log,
+		SASL: saslOptions(cfg), Sessions: sessions,
+		Modules: func(*core.Server) []module.Module { return mod.Standard(e.users, moduleOptions(cfg)) },
+	})
+	if err != nil {
+		return err
+	}
+	e.admin.Add(admin.Accounts(e.users, e.core.Router, e.core.Hosts())...)
+	return nil
+}
+
+func (e *engine) close() {
+	if err := e.db.Close(); err != nil {
+		e.log.Error("closing the store failed", "err", err)
+	}
+}
+
+func certificates(cfg *config.Config) (hosts []string, files []certs.File) {
+	for _, h := range cfg.Hosts {
+		hosts = append(hosts, h.Domain)
+		if h.Certificate != "" {
+			files = append(files, certs.File{Hosts: []string{h.Domain}, Cert: cfg.Path(h.Certificate), Key: cfg.Path(h.Key)})
+		}
+	}
+	return hosts, files
+}
+
+func saslOptions(cfg *config.Config) sasl.Options {
+	o := sasl.Options{NoPlain: true, Hashes: []sasl.Hash{}}
+	for _, m := range cfg.SASL.Mechanisms {
+		switch m {
+		case "SCRAM-SHA-512":
+			o.Hashes = append(o.Hashes, sasl.SHA512)
+		case "SCRAM-SHA-256":
+			o.Hashes = append(o.Hashes, sasl.SHA256)
+		case "SCRAM-SHA-1":
+			o.Hashes = append(o.Hashes, sasl.SHA1)
+		case "PLAIN":
+			o.NoPlain = false
+		}
+	}
+	return o
+}
+
+func sessionOptions(cfg *config.Config) c2s.Options {
+	l := cfg.Limits
+	o := c2s.Options{
+		Before:       wire.Limits{Bytes: int(l.StanzaSizeBeforeAuth), Depth: 8, Attrs: min(l.Attributes, 16), NSDecls: 16, Children: 64},
+		After:        afterLogin(cfg),
+		LoginTimeout: l.LoginTimeout,
+		PingAfter:    l.PingInterval,
+		PingTimeout:  l.PingTimeout,
+		Attempts:     l.AuthAttempts,
+		MaxSessions:  l.ResourcesPerAccount,
+		Outbox:       int(l.OutboxSize),
+		Rate:         int(l.RateBytes),
+		Burst:        int(l.BurstBytes),
+		Pace:         l.RateStanzas,
+		PaceBurst:    l.BurstStanzas,
+		Strangers:    l.UnauthenticatedPerAddress,
+	}
+	if o.PingAfter == 0 {
+		o.PingAfter = -1
+	}
+	return o
+}
+
+func afterLogin(cfg *config.Config) wire.Limits {
+	l := cfg.Limits
+	return wire.Limits{Bytes: int(l.StanzaSize), Depth: l.Depth, Attrs: l.Attributes, Children: l.Children}
+}
+
+func moduleOptions(cfg *config.Config) mod.Options {
+	o := mod.Options{
+		Version: version,
+		Roster:  roster.Options{Items: cfg.Limits.RosterItems},
+		VCard:   vcard.Options{MaxSize: int(cfg.Limits.PrivateSize)},
+		Private: private.Options{MaxSize: int(cfg.Limits.PrivateSize)},
+	}
+	if n := cfg.Limits.RegistrationsPerHour; n > 0 {
+		o.Register = register.Options{Burst: n, Every: time.Hour / time.Duration(n)}
+		for _, h := range cfg.Hosts {
+			if h.Registration {
+				o.Register.Open = append(o.Register.Open, h.Domain)
+			}
+		}
+	}
+	return o
+}
