@@ -45,6 +45,7 @@ type scenario struct {
 	title string
 	relay bool // runs on the byte relay too
 	fresh bool // needs a server that has just started
+	quiet bool // means little while others use the processors: waits for a pause
 	run   func(context.Context, *bench, *server) (*outcome, error)
 }
 
@@ -208,6 +209,11 @@ func (b *bench) runOnce(ctx context.Context, sc scenario, s *server, round int) 
 	}
 	ctx, cancel := context.WithTimeout(ctx, b.duration+5*time.Minute)
 	defer cancel()
+	if sc.quiet && !b.quick {
+		if err := b.awaitQuiet(ctx); err != nil {
+			return fail(err)
+		}
+	}
 	noise, err := b.watchOthers()
 	if err != nil {
 		return fail(err)
@@ -268,6 +274,24 @@ func (b *bench) watchOthers() (func() (float64, error), error) {
 		}
 		return max(0, float64(others2-others)/float64(total2-total)), err
 	}, err
+}
+
+// awaitQuiet waits, a while, for a moment when others leave the processors alone.
+func (b *bench) awaitQuiet(ctx context.Context) error {
+	const limit, step, calm = 10 * time.Second, 500 * time.Millisecond, 0.1
+	for deadline := time.Now().Add(limit); time.Now().Before(deadline); {
+		noise, err := b.watchOthers()
+		if err != nil {
+			return err
+		}
+		if err := pause(ctx, step); err != nil {
+			return err
+		}
+		if share, err := noise(); err != nil || share < calm {
+			return err
+		}
+	}
+	return nil
 }
 
 func (b *bench) save() error {

@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -129,12 +131,13 @@ func TestWebSocketUpgrade(t *testing.T) {
 	}
 }
 
-// boshServer answers as XEP-0124 says a server with hold=1 does: a request is
-// answered when the next one has come. It echoes stanzas in the next answer.
+// boshServer answers as XEP-0124 says a server with hold=1 does: requests are
+// taken in the order of their rid (§14.2), and one is answered when the next has
+// come. It echoes stanzas in the next answer.
 func boshServer(t *testing.T, conns [2]net.Conn, stop <-chan struct{}) {
 	type request struct {
 		conn net.Conn
-		body string
+		body []byte
 	}
 	requests := make(chan request)
 	for _, conn := range conns {
@@ -149,7 +152,7 @@ func boshServer(t *testing.T, conns [2]net.Conn, stop <-chan struct{}) {
 					return
 				}
 				select {
-				case requests <- request{conn, string(text)}:
+				case requests <- request{conn, text}:
 				case <-stop:
 					return
 				}
@@ -157,48 +160,45 @@ func boshServer(t *testing.T, conns [2]net.Conn, stop <-chan struct{}) {
 		}()
 	}
 	answer := func(conn net.Conn, body string) {
-		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\n"+
-			"Content-Length: "+itoa(len(body))+"\r\n\r\n"+body)
+		_, _ = fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 	}
 	go func() {
+		const ns = "<body xmlns='http://jabber.org/protocol/httpbind'"
 		var held net.Conn
-		echo := ""
-		rid := ""
+		var echo []byte
+		waiting := map[int]request{}
+		next := 0
 		for {
 			select {
 			case r := <-requests:
-				got := attr([]byte(r.body), "rid")
-				if rid != "" && got <= rid { // the same number of digits throughout
-					t.Errorf("rid %s after %s", got, rid)
+				rid, err := strconv.Atoi(attr(r.body, "rid"))
+				if err != nil || rid < next || rid > next+1 && next > 0 {
+					t.Errorf("rid %d where %d is due (%v)", rid, next, err)
 				}
-				rid = got
-				if attr([]byte(r.body), "sid") == "" {
-					if attr([]byte(r.body), "hold") != "1" || attr([]byte(r.body), "to") != "localhost" {
+				if attr(r.body, "sid") == "" {
+					if attr(r.body, "hold") != "1" || attr(r.body, "to") != "localhost" {
 						t.Errorf("session request: %s", r.body)
 					}
-					answer(r.conn, "<body xmlns='http://jabber.org/protocol/httpbind' sid='s1'><stream:features/></body>")
+					answer(r.conn, ns+" sid='s1'><stream:features/></body>")
+					next = rid + 1
 					continue
 				}
-				echo += string(inner([]byte(r.body)))
-				if held != nil {
-					answer(held, "<body xmlns='http://jabber.org/protocol/httpbind'>"+echo+"</body>")
-					echo = ""
-				}
-				held = r.conn
+				waiting[rid] = r
 			case <-stop:
 				return
 			}
+			for r, ok := waiting[next]; ok; r, ok = waiting[next] {
+				delete(waiting, next)
+				next++
+				echo = append(echo, inner(r.body)...)
+				if held != nil {
+					answer(held, ns+">"+string(echo)+"</body>")
+					echo = nil
+				}
+				held = r.conn
+			}
 		}
 	}()
-}
-
-func itoa(n int) string { return string(appendInt(nil, n)) }
-
-func appendInt(b []byte, n int) []byte {
-	if n >= 10 {
-		b = appendInt(b, n/10)
-	}
-	return append(b, byte('0'+n%10))
 }
 
 func TestBOSH(t *testing.T) {

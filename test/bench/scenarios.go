@@ -42,8 +42,8 @@ func scenarios() []scenario {
 		{name: "rest", title: "REST send to an online user", run: runREST},
 		{name: "login-tcp", title: "Login with SCRAM-SHA-256, TCP without TLS", run: logins(roadTCP)},
 		{name: "login-tls", title: "Login with SCRAM-SHA-256, Direct TLS", run: logins(roadDirectTLS)},
-		{name: "latency-1000", title: "Open loop, 1,000 messages per second, " + pairs + ", TCP", relay: true, run: latency(1000)},
-		{name: "latency-5000", title: "Open loop, 5,000 messages per second, " + pairs + ", TCP", relay: true, run: latency(5000)},
+		{name: "latency-1000", title: "Open loop, 1,000 messages per second, " + pairs + ", TCP", relay: true, quiet: true, run: latency(1000)},
+		{name: "latency-5000", title: "Open loop, 5,000 messages per second, " + pairs + ", TCP", relay: true, quiet: true, run: latency(5000)},
 		{name: "idle-tcp", title: "Idle connections with presence, TCP without TLS", fresh: true, run: idle(roadTCP)},
 		{name: "idle-tls", title: "Idle connections with presence, Direct TLS", fresh: true, run: idle(roadDirectTLS)},
 	}

@@ -70,9 +70,6 @@ func (s *splitter) next() ([]byte, bool, error) {
 	}
 }
 
-// rest returns what has been received and not yet returned by next.
-func (s *splitter) rest() []byte { return s.buf }
-
 // reset drops the first n bytes.
 func (s *splitter) reset(n int) {
 	s.buf, s.scan, s.start = s.buf[n:], 0, 0
