@@ -223,6 +223,10 @@ func (b *bench) runOnce(ctx context.Context, sc scenario, s *server, round int) 
 		return fail(err)
 	}
 	rec.outcome = *out
+	if out.Received == 0 { // figures per operation would be nonsense
+		rec.Metrics = nil
+		return fail(fmt.Errorf("nothing of %d came through", out.Sent))
+	}
 	if rec.Others, err = noise(); err != nil {
 		return fail(err)
 	}

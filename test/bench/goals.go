@@ -49,6 +49,8 @@ type verdict struct {
 	peer     spread
 	relay    spread
 	limit    float64 // the goal in the figure's unit, 0 when its reference is missing
+	lost     int64   // by Trivium: with losses or failures a figure is not valid
+	failed   int
 	measured bool
 	met      bool
 }
@@ -71,7 +73,9 @@ func (r *records) verdict(f figure) verdict {
 	case f.goal.ofPeer > 0 && v.better != "":
 		v.limit = f.goal.ofPeer * v.peer.median
 	}
+	t, _ := r.tally(f.scenario, "trivium")
+	v.lost, v.failed = t.lost, len(t.failures)
 	v.measured = v.trivium.n > 0 && v.limit > 0
-	v.met = v.measured && v.trivium.median <= v.limit
+	v.met = v.measured && v.trivium.median <= v.limit && v.lost == 0 && v.failed == 0
 	return v
 }

@@ -9,7 +9,7 @@ import (
 // and divides what the server's proportional set size has grown by their number.
 // A few logins come first, so that code and tables loaded once are not counted.
 func runIdle(ctx context.Context, b *bench, s *server, r road) (*outcome, error) {
-	warm, err := loginAll(ctx, s.ep, r, users(chatFrom, 2*chatPairs))
+	warm, err := loginAll(ctx, s.ep, r, users(chatFrom, 20))
 	if err != nil {
 		return nil, err
 	}

@@ -117,6 +117,10 @@ func goalText(f figure, v verdict) string {
 
 func verdictText(v verdict) string {
 	switch {
+	case v.failed > 0:
+		return fmt.Sprintf("**failed** in %d rounds", v.failed)
+	case v.lost > 0:
+		return fmt.Sprintf("**not valid**: %d lost", v.lost)
 	case !v.measured:
 		return "not measured"
 	case v.met:

@@ -10,7 +10,7 @@ import (
 
 func result(scenario, server string, round int, metric string, v float64) record {
 	return record{Scenario: scenario, Server: server, Round: round, outcome: outcome{
-		Metrics: map[string]float64{metric: v}, Sent: 10, Received: 9,
+		Metrics: map[string]float64{metric: v}, Sent: 10, Received: 10,
 	}}
 }
 
@@ -22,7 +22,15 @@ func TestVerdict(t *testing.T) {
 		result("chat-tcp-1", "relay", 1, "cpu_us", 8),
 		result("login-tcp", "trivium", 1, "cpu_ms", 0.2),
 		result("rest", "trivium", 1, "cpu_us", 20),
+		result("presence", "trivium", 1, "cpu_us", 1), result("presence", "ejabberd", 1, "cpu_us", 30),
+		result("chat-ws-32", "trivium", 1, "cpu_us", 1), result("chat-ws-32", "ejabberd", 1, "cpu_us", 60),
+		{Scenario: "chat-ws-32", Server: "trivium", Round: 2, Failure: "no answer"},
 	}}
+	for i := range r.Runs {
+		if r.Runs[i].Scenario == "presence" {
+			r.Runs[i].Received = 7
+		}
+	}
 	for _, tt := range []struct {
 		scenario      string
 		limit         float64
@@ -32,8 +40,10 @@ func TestVerdict(t *testing.T) {
 		{"chat-tcp-32", 3.9, true, false, "**missed** by 3 %"}, // the median 4 against a tenth of the better peer's 39
 		{"chat-tcp-1", 12.8, true, true, "met"},                // 1.6 times the relay's 8
 		{"login-tcp", 0.25, true, true, "met"},
-		{"rest", 0, false, false, "not measured"}, // no peer in the run
-		{"presence", 0, false, false, "not measured"},
+		{"rest", 0, false, false, "not measured"},                // no peer in the run
+		{"presence", 5, true, false, "**not valid**: 3 lost"},    // good figures of a server that loses do not count
+		{"chat-ws-32", 5, true, false, "**failed** in 1 rounds"}, // nor of one that fails at times
+		{"idle-tcp", 9, false, false, "not measured"},
 	} {
 		for _, f := range figures() {
 			if f.scenario != tt.scenario {
@@ -49,7 +59,8 @@ func TestVerdict(t *testing.T) {
 	report(&b, r)
 	for _, want := range []string{
 		"| chat TCP, window 32 | 4.00 µs | ejabberd 39.0 µs | 0.103 |",
-		"| trivium | 3.00 / **4.00** / 5.00 | 30 | 3 | 0 |",
+		"| trivium | 3.00 / **4.00** / 5.00 | 30 | 0 | 0 |",
+		"- trivium failed in round 2: no answer",
 	} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("the report lacks %q", want)
