@@ -26,14 +26,13 @@ async function meet(account, road) {
     await person.submitLogin("not the password");
     return person.feedback(/authentication failed|incorrect|not-authorized/i);
   });
-  await step(`login.${road}`, () => people.at(-1).login());
-  return people.at(-1);
+  return (await step(`login.${road}`, () => people.at(-1).login())) && people.at(-1);
 }
 
 try {
   const romeo = await meet(romeoAccount, "websocket");
   const juliet = await meet(julietAccount, "bosh");
-  await conversation(romeo, juliet);
+  if (romeo && juliet) await conversation(romeo, juliet);
 } finally {
   for (const person of people) await person.close();
   web.close();

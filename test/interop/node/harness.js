@@ -13,7 +13,7 @@ let failed = false;
 // Standard output is for steps alone; libraries write their logs to the console.
 for (const level of ["debug", "info", "log"]) console[level] = console.error;
 
-/** Runs fn as a step. A failure is reported and does not end the script. */
+/** Runs fn as a step. A failure is reported and does not end the script; the result says whether it was ok. */
 export async function step(name, fn) {
   log(`===== ${name}`);
   let timer;
@@ -32,6 +32,7 @@ export async function step(name, fn) {
     clearTimeout(timer);
   }
   process.stdout.write(JSON.stringify(line) + "\n");
+  return line.ok;
 }
 
 /** Ends the process: 0 when every step was ok. */

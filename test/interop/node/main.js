@@ -40,11 +40,12 @@ for (const [who, kind, account] of [["romeo", romeoKind, romeoAccount], ["juliet
   });
 }
 
-await step("login", async () => {
+const together = await step("login", async () => {
   await romeo.login();
   await juliet.login();
   return `${romeo.jid} ${romeo.adapter.mechanism ?? ""} ${juliet.jid} ${juliet.adapter.mechanism ?? ""}`;
 });
+if (!together) finish(); // nothing else can be tried
 
 await step("roster.set-push", async () => {
   for (const p of [romeo, juliet]) await p.result("get", undefined, ["query", { xmlns: "jabber:iq:roster" }]);

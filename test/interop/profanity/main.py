@@ -56,6 +56,9 @@ def conversation(romeo, juliet):
                 raise Failed("the certificate was not trusted")
         return romeo.wait_wire(r'SENT: <auth [^>]*mechanism="([^"]+)"').group(1)
 
+    if terminal.failures:
+        return  # nothing else can be tried
+
     @step("roster.add")
     def _():
         romeo.type(f"/roster add {juliet.jid} Juliet")
@@ -122,7 +125,7 @@ def conversation(romeo, juliet):
     @step("ping.server")
     def _():
         romeo.type("/ping")
-        romeo.wait_for("Ping response from server:")
+        romeo.wait_for("Ping response from")  # "server" or the own account: both stand for it
 
     @step("ping.contact")
     def _():

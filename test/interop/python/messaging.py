@@ -24,6 +24,9 @@ async def run():
         await nurse.login()
         await juliet.login()
 
+    if juliet.boundjid.resource != "balcony" or not juliet.is_connected():
+        return  # nothing else can be tried
+
     await roster(romeo, nurse)
     await subscriptions(romeo, juliet)
     await messages(romeo, juliet)
