@@ -1,0 +1,235 @@
+package harness
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/xdg-go/scram"
+)
+
+// Patience is how long a client waits for what the server owes it. Nothing waits
+// that long unless the server is wrong.
+const Patience = 15 * time.Second
+
+// Conn is one stream over one framing, as its client sees it. One goroutine at a
+// time uses it.
+type Conn interface {
+	// Open sends a stream header, also after a restart, and waits for the server's.
+	Open(to string) error
+	// Send sends one top-level element as it is written on a TCP stream.
+	Send(element string) error
+	// Receive returns the next top-level element. The error is ErrEnd when the
+	// server has ended its stream in order, which on BOSH may be an *Ended.
+	Receive() (*Node, error)
+	// Close ends our stream in order.
+	Close() error
+	// Drop gives up everything without a word.
+	Drop()
+}
+
+// ErrEnd says that the server has ended its stream in order.
+var ErrEnd = errors.New("the stream has ended")
+
+// Framings are the ways to reach the server, by name.
+var Framings = []string{"tcp", "websocket"}
+
+// Dial connects over a framing.
+func (s *Server) Dial(framing string) (Conn, error) {
+	switch framing {
+	case "tcp":
+		return dialTCP(s.TCP, s.CA)
+	case "websocket":
+		return dialWebSocket(s.HTTP)
+	case "bosh":
+		return dialBOSH(s.HTTP)
+	}
+	return nil, fmt.Errorf("no framing %q", framing)
+}
+
+// Client is one stream with the steps of its negotiation.
+type Client struct {
+	Conn
+	JID     string // once bound
+	Stream  *Node  // the features offered last
+	pending []*Node
+	ended   error
+	syncs   int
+}
+
+// Start opens a stream to a host.
+func (c *Client) Start(host string) error {
+	if err := c.Open(host); err != nil {
+		return err
+	}
+	f, err := c.Receive()
+	if err != nil {
+		return err
+	}
+	if !f.Is(NSStream, "features") {
+		return fmt.Errorf("want features, got %s", f)
+	}
+	c.Stream = f
+	return nil
+}
+
+// Authenticate logs in with SCRAM-SHA-256 and restarts the stream.
+func (c *Client) Authenticate(user, host, password string) error {
+	conv, err := conversation(user, password)
+	if err != nil {
+		return err
+	}
+	step := func(in string) (string, error) {
+		out, err := conv.Step(in)
+		return base64.StdEncoding.EncodeToString([]byte(out)), err
+	}
+	first, err := step("")
+	if err != nil {
+		return err
+	}
+	if err := c.Send("<auth xmlns='" + NSSASL + "' mechanism='SCRAM-SHA-256'>" + first + "</auth>"); err != nil {
+		return err
+	}
+	for _, name := range []string{"challenge", "success"} {
+		n, err := c.Receive()
+		if err != nil {
+			return err
+		}
+		if !n.Is(NSSASL, name) {
+			return fmt.Errorf("want %s, got %s", name, n)
+		}
+		data, err := base64.StdEncoding.DecodeString(n.Text)
+		if err != nil {
+			return err
+		}
+		out, err := step(string(data))
+		if err != nil {
+			return err
+		}
+		if name == "challenge" {
+			if err := c.Send("<response xmlns='" + NSSASL + "'>" + out + "</response>"); err != nil {
+				return err
+			}
+		}
+	}
+	if !conv.Valid() {
+		return errors.New("the server has not proved that it knows the password")
+	}
+	return c.Start(host)
+}
+
+var (
+	clientsMu sync.Mutex
+	clients   = map[string]*scram.Client{}
+)
+
+// conversation begins a SCRAM exchange; the clients keep the keys they derived.
+func conversation(user, password string) (*scram.ClientConversation, error) {
+	clientsMu.Lock()
+	defer clientsMu.Unlock()
+	key := user + "\x00" + password
+	cl := clients[key]
+	if cl == nil {
+		var err error
+		if cl, err = scram.SHA256.NewClient(user, password, ""); err != nil {
+			return nil, err
+		}
+		clients[key] = cl
+	}
+	return cl.NewConversation(), nil
+}
+
+// Bind binds a resource, "" for one that the server makes.
+func (c *Client) Bind(resource string) error {
+	text := ""
+	if resource != "" {
+		text = "<resource>" + escape(resource) + "</resource>"
+	}
+	n, err := c.Request("<iq type='set' id='bind'><bind xmlns='" + NSBind + "'>" + text + "</bind></iq>")
+	if err != nil {
+		return err
+	}
+	full := n.Child(NSBind, "bind").Child(NSBind, "jid")
+	if full == nil {
+		return fmt.Errorf("bind: %s", n)
+	}
+	c.JID = full.Text
+	return nil
+}
+
+// Request sends an iq and returns its answer; what comes before waits for Next.
+func (c *Client) Request(iq string) (*Node, error) {
+	q, err := Parse(iq, NSClient)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Send(iq); err != nil {
+		return nil, err
+	}
+	for {
+		n, err := c.Receive()
+		if err != nil {
+			c.ended = err
+			return nil, err
+		}
+		typ := n.Attr("type")
+		if n.Is(NSClient, "iq") && n.Attr("id") == q.Attr("id") && (typ == "result" || typ == "error") {
+			return n, nil
+		}
+		c.pending = append(c.pending, n)
+	}
+}
+
+// Sync makes a ping round trip to the server, after which everything that this
+// client has sent has been dealt with, and everything due to it has arrived.
+func (c *Client) Sync() error {
+	c.syncs++
+	_, host, _ := strings.Cut(strings.SplitN(c.JID, "/", 2)[0], "@")
+	n, err := c.Request("<iq type='get' id='sync-" + strconv.Itoa(c.syncs) + "' to='" + host + "'><ping xmlns='" + NSPing + "'/></iq>")
+	if err != nil {
+		return err
+	}
+	if n.Attr("type") != "result" {
+		return fmt.Errorf("ping: %s", n)
+	}
+	return nil
+}
+
+// Next returns the next element that is not the answer to a Request.
+func (c *Client) Next() (*Node, error) {
+	if len(c.pending) > 0 {
+		n := c.pending[0]
+		c.pending = c.pending[1:]
+		return n, nil
+	}
+	if c.ended != nil {
+		return nil, c.ended
+	}
+	return c.Receive()
+}
+
+// Pending returns what has come already, and keep decides what of it stays.
+func (c *Client) filter(keep func(*Node) bool) {
+	var left []*Node
+	for _, n := range c.pending {
+		if keep(n) {
+			left = append(left, n)
+		}
+	}
+	c.pending = left
+}
+
+// standalone declares the content namespace on an element that inherits it on a
+// TCP stream (RFC 7395 §3.3.3, XEP-0124 §4).
+func standalone(element string) string {
+	end := strings.IndexAny(element, ">")
+	if !strings.HasPrefix(element, "<") || end < 0 || strings.Contains(element[:end], "xmlns=") {
+		return element
+	}
+	name := strings.IndexAny(element, " \t\n/>")
+	return element[:name] + " xmlns='" + NSClient + "'" + element[name:]
+}
