@@ -69,7 +69,8 @@ func (r *Router) noSuchUser(st *stanza.Stanza) error {
 			return r.hooks.Refuse(st)
 		}
 	case stanza.Message:
-		if st.Type != stanza.TypeError && st.Type != stanza.Headline {
+		// A headline to a resource is refused as one to an account without it.
+		if st.Type != stanza.TypeError && (st.Type != stanza.Headline || st.To.IsFull()) {
 			return &stanza.Error{Condition: stanza.ServiceUnavailable}
 		}
 	}
