@@ -68,6 +68,10 @@ func newServer(name, dir string) (*server, error) {
 	return s, nil
 }
 
+// stopTimeout is how long a server may take to end after SIGTERM with no
+// client connected.
+const stopTimeout = 20 * time.Second
+
 // run starts the server's process, waits until ready returns, and sets stop.
 // The process's output goes to the artefacts.
 func (s *server) run(cmd *exec.Cmd, ready func(context.Context) error) error {
@@ -96,7 +100,12 @@ func (s *server) run(cmd *exec.Cmd, ready func(context.Context) error) error {
 		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 			return err // it has ended before: that is a crash
 		}
-		return <-done
+		select {
+		case err := <-done:
+			return err
+		case <-time.After(stopTimeout):
+			return errors.Join(errors.New("it does not stop"), cmd.Process.Kill(), <-done)
+		}
 	}
 	if err := ready(ctx); err != nil {
 		return errors.Join(err, s.stop())
@@ -160,7 +169,7 @@ log: {level: debug}
 
 // waitReady polls /readyz until the server says that it serves.
 func (s *server) waitReady(ctx context.Context) error {
-	client := &http.Client{Timeout: 2 * time.Second}
+	client := &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	for {
 		rq, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.http+"/readyz", nil)
 		if err != nil {

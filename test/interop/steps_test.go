@@ -52,7 +52,7 @@ var slixmppSteps = []string{
 	"version.server",
 	"time.server",
 	"last.server-uptime",
-	"last.forbidden-without-subscription",
+	"last.refused-without-subscription",
 	"vcard.set-and-get",
 	"private.set-and-get",
 	"private.empty",
