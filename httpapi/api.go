@@ -1,0 +1,196 @@
+// Package httpapi is the REST road into the server: programs send messages with
+// one HTTP POST and a bearer token, and learn from the answer that the message
+// is safe. It also serves what operators and web clients look up over HTTP:
+// metrics, health, and the alternative connection methods of XEP-0156.
+//
+//spec:rfc-9457 complete | Problem Details for HTTP APIs | errors of the REST interface
+//spec:rfc-6750 complete | Bearer Token Usage | §2.1 and §3; tokens are never read from URLs or forms
+package httpapi
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/puzpuzpuz/xsync/v4"
+	"golang.org/x/time/rate"
+
+	"trivium/core/auth"
+	"trivium/core/router"
+	"trivium/core/wire"
+	"trivium/httpapi/webhook"
+)
+
+// Options of New. Router and Auth are required; zero values of the rest are
+// defaults.
+type Options struct {
+	Router *router.Router
+	Auth   *auth.Service
+	// MaxBody is the most octets of a request: 256 KiB.
+	MaxBody int64
+	// Limits of one message, apart from its octets.
+	Limits wire.Limits
+	// Timeout is how long a request waits for its message to be safe: 30 s.
+	Timeout time.Duration
+	// Rate is how many requests a second one token may make in the long run, and
+	// the most at once. 0: no limit.
+	Rate int
+	// Origins are the web origins whose pages may use the interface: exact ones,
+	// or "*". None by default.
+	Origins []string
+	// Webhooks tells the state of the webhook endpoints; nil: there are none.
+	Webhooks func() []webhook.Status
+	Version  string // of the server, told by the OpenAPI document
+	Logger   *slog.Logger
+}
+
+// API is the REST interface. It is safe for concurrent use.
+type API struct {
+	opts     Options
+	log      *slog.Logger
+	document []byte                            // openapi.json
+	limiters *xsync.Map[string, *rate.Limiter] // by token ID
+
+	Stats Stats
+}
+
+// Stats are running counts of requests to send.
+type Stats struct {
+	Accepted atomic.Int64 // answered with 202
+	Refused  atomic.Int64 // answered with 4xx
+	Failed   atomic.Int64 // answered with 5xx
+}
+
+// New returns an API. Mount puts it under a path.
+func New(o Options) (*API, error) {
+	if o.Router == nil || o.Auth == nil {
+		return nil, errors.New("httpapi: Router and Auth are required")
+	}
+	if o.MaxBody <= 0 {
+		o.MaxBody = 256 << 10
+	}
+	if o.Timeout <= 0 {
+		o.Timeout = 30 * time.Second
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	doc, err := document(o)
+	if err != nil {
+		return nil, err
+	}
+	return &API{opts: o, log: o.Logger, document: doc, limiters: xsync.NewMap[string, *rate.Limiter]()}, nil
+}
+
+// Mount registers the interface on r, which stands for its path: use it as
+// r.Route("/api/v1", api.Mount).
+func (a *API) Mount(r chi.Router) {
+	if len(a.opts.Origins) > 0 {
+		r.Use(a.cors)
+	}
+	r.Post("/messages", a.postMessage)
+	r.Get("/webhooks", a.getWebhooks)
+	r.Get("/openapi.json", a.getDocument)
+	r.NotFound(func(w http.ResponseWriter, _ *http.Request) {
+		problem(http.StatusNotFound, "There is nothing at this path.").write(w)
+	})
+	r.MethodNotAllowed(func(w http.ResponseWriter, rq *http.Request) {
+		// RFC 9110 §15.5.6: the answer names the methods that are allowed.
+		if rc := chi.RouteContext(rq.Context()); rc != nil && rc.Routes != nil {
+			for _, m := range []string{http.MethodGet, http.MethodPost} {
+				if rc.Routes.Match(chi.NewRouteContext(), m, rq.URL.Path) {
+					w.Header().Add("Allow", m)
+				}
+			}
+		}
+		problem(http.StatusMethodNotAllowed, "").write(w)
+	})
+}
+
+func (a *API) getDocument(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(a.document)
+}
+
+// authenticate returns the token of a request, or the problem: it looks at the
+// Authorization header and nothing else (RFC 6750 §2.1).
+func (a *API) authenticate(w http.ResponseWriter, r *http.Request) (auth.Token, *Problem) {
+	const challenge = `Bearer realm="trivium"`
+	header := r.Header["Authorization"]
+	if len(header) != 1 {
+		w.Header()["Www-Authenticate"] = []string{challenge}
+		return auth.Token{}, problem(http.StatusUnauthorized, "A bearer token is needed.")
+	}
+	scheme, secret, _ := strings.Cut(header[0], " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		w.Header()["Www-Authenticate"] = []string{challenge}
+		return auth.Token{}, problem(http.StatusUnauthorized, "A bearer token is needed.")
+	}
+	t, err := a.opts.Auth.CheckToken(r.Context(), secret)
+	switch {
+	case errors.Is(err, auth.ErrToken):
+		w.Header()["Www-Authenticate"] = []string{challenge + `, error="invalid_token"`} // RFC 6750 §3.1
+		return t, problem(http.StatusUnauthorized, "The token is not valid.")
+	case err != nil:
+		a.log.Error("token not checked", "err", err)
+		p, _ := problemOf(err)
+		return t, p
+	}
+	if a.opts.Rate > 0 {
+		l, _ := a.limiters.LoadOrCompute(t.ID, func() (*rate.Limiter, bool) {
+			return rate.NewLimiter(rate.Limit(a.opts.Rate), a.opts.Rate), false
+		})
+		if !l.Allow() {
+			w.Header().Set("Retry-After", "1")
+			return t, problem(http.StatusTooManyRequests, "")
+		}
+	}
+	return t, nil
+}
+
+// cors lets pages of configured origins in. Credentials of the browser are never
+// allowed: tokens travel in a header that the page sets.
+func (a *API) cors(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		any := slices.Contains(a.opts.Origins, "*")
+		if !any {
+			h.Add("Vary", "Origin")
+		}
+		origin := r.Header.Get("Origin")
+		switch {
+		case origin == "":
+		case any:
+			h.Set("Access-Control-Allow-Origin", "*")
+		case slices.Contains(a.opts.Origins, origin):
+			h.Set("Access-Control-Allow-Origin", origin)
+		default:
+			origin = ""
+		}
+		if origin != "" && r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
+			h.Set("Access-Control-Allow-Methods", "GET, POST")
+			h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type")
+			h.Set("Access-Control-Max-Age", "600")
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (a *API) getWebhooks(w http.ResponseWriter, r *http.Request) {
+	if _, p := a.authenticate(w, r); p != nil {
+		p.write(w)
+		return
+	}
+	list := WebhookList{Webhooks: []webhook.Status{}}
+	if a.opts.Webhooks != nil {
+		list.Webhooks = append(list.Webhooks, a.opts.Webhooks()...)
+	}
+	writeJSON(w, http.StatusOK, &list)
+}

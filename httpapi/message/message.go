@@ -1,0 +1,239 @@
+// Package message is the form that a message stanza has on the HTTP road: flat
+// JSON with the fields that programs want, and XML for everything else. REST
+// requests, webhook posts and the answers to them share it.
+package message
+
+import (
+	"crypto/rand"
+	"errors"
+	"slices"
+	"strings"
+
+	"trivium/core/jid"
+	"trivium/core/stanza"
+	"trivium/core/wire"
+)
+
+// MaxID is the most octets of an id, a thread or a subject's language; longer
+// ones are refused.
+const MaxID = 1023
+
+// Draft is a message that a program wants to send. Fields that are empty are as
+// good as absent, but for To.
+type Draft struct {
+	From       string `json:"from,omitempty" format:"xmpp-jid" maxLength:"3071" doc:"Who sends: an address that the token may use. It may be left out when the token is bound to one address." example:"bot@example.org"`
+	To         string `json:"to" format:"xmpp-jid" minLength:"1" maxLength:"3071" doc:"Who gets the message: a bare or a full address." example:"juliet@example.org"`
+	Type       string `json:"type,omitempty" enum:"chat,normal,headline,groupchat" default:"chat" doc:"The type of RFC 6121 section 5.2.2."`
+	Body       string `json:"body,omitempty" doc:"The text. One of body, subject and extensions is needed." example:"Art thou not Romeo?"`
+	Subject    string `json:"subject,omitempty" doc:"The subject (RFC 6121 section 5.2.4)."`
+	Thread     string `json:"thread,omitempty" maxLength:"1023" doc:"The thread that the message belongs to (RFC 6121 section 5.2.5)."`
+	ID         string `json:"id,omitempty" maxLength:"1023" doc:"The stanza's id; the server makes one if there is none. A retried request that repeats it can be recognised by its recipient."`
+	Lang       string `json:"lang,omitempty" maxLength:"35" pattern:"^[A-Za-z0-9]{1,8}(-[A-Za-z0-9]{1,8})*$" doc:"The language of body and subject, a tag of RFC 5646." example:"en"`
+	Extensions string `json:"extensions,omitempty" doc:"Further child elements of the message, as XML: any number of complete elements, each declaring its namespace." example:"<request xmlns='urn:xmpp:receipts'/>"`
+}
+
+// FieldError says which field of a Draft cannot be sent, and why. It repeats
+// nothing of the field.
+type FieldError struct {
+	Field  string
+	Reason string // completes a sentence that begins with the field
+	Err    error  // may be nil
+}
+
+func (e *FieldError) Error() string { return e.Field + " " + e.Reason }
+
+func (e *FieldError) Unwrap() error { return e.Err }
+
+// NewID returns an id with 128 random bits.
+func NewID() string { return rand.Text() }
+
+var types = []string{stanza.Chat, stanza.Normal, stanza.Headline, stanza.GroupChat}
+
+// Address parses an address of a field.
+func Address(field, value string) (jid.JID, error) {
+	if value == "" {
+		return jid.JID{}, &FieldError{Field: field, Reason: "is needed"}
+	}
+	j, err := jid.Parse(value)
+	if err != nil {
+		return j, &FieldError{Field: field, Reason: "is not an address", Err: err}
+	}
+	return j, nil
+}
+
+// Stanza builds the message. An empty ID gets a new one. From and To must have
+// been prepared by the caller. The error is a *FieldError.
+func (d *Draft) Stanza(from, to jid.JID, limits wire.Limits) (*stanza.Stanza, error) {
+	typ := d.Type
+	if typ == "" {
+		typ = stanza.Chat
+	}
+	if !slices.Contains(types, typ) {
+		return nil, &FieldError{Field: "type", Reason: "is not chat, normal, headline or groupchat"}
+	}
+	if d.Body == "" && d.Subject == "" && d.Extensions == "" {
+		return nil, &FieldError{Field: "body", Reason: "is needed where there is neither a subject nor extensions"}
+	}
+	if d.Lang != "" && !validLang(d.Lang) {
+		return nil, &FieldError{Field: "lang", Reason: "is not a language tag"}
+	}
+	for _, f := range [...]struct {
+		name, text string
+		max        int
+	}{{"id", d.ID, MaxID}, {"thread", d.Thread, MaxID}, {"subject", d.Subject, 0}, {"body", d.Body, 0}} {
+		switch {
+		case !wire.ValidText(f.text):
+			return nil, &FieldError{Field: f.name, Reason: "has a character that XML cannot carry"}
+		case f.max > 0 && len(f.text) > f.max:
+			return nil, &FieldError{Field: f.name, Reason: "is too long"}
+		}
+	}
+	raw := make([]byte, 0, 128+len(d.Body)+len(d.Subject)+len(d.Thread)+len(d.Extensions))
+	raw = append(raw, open...)
+	raw = element(raw, "subject", d.Subject)
+	raw = element(raw, "body", d.Body)
+	raw = element(raw, "thread", d.Thread)
+	raw = append(raw, d.Extensions...)
+	raw = append(raw, "</message>"...)
+	st, err := scan(raw, limits)
+	if err != nil {
+		// What stands before the extensions is well-formed.
+		return nil, &FieldError{Field: "extensions", Reason: reason(err), Err: err}
+	}
+	st.Type, st.From, st.To, st.Lang = typ, from, to, d.Lang
+	if st.ID = d.ID; st.ID == "" {
+		st.ID = NewID()
+	}
+	return st, nil
+}
+
+const open = "<message xmlns='" + stanza.NSClient + "'>"
+
+func element(dst []byte, name, text string) []byte {
+	if text == "" {
+		return dst
+	}
+	dst = append(dst, '<')
+	dst = append(dst, name...)
+	dst = append(dst, '>')
+	dst = wire.AppendText(dst, text)
+	dst = append(dst, "</"...)
+	dst = append(dst, name...)
+	return append(dst, '>')
+}
+
+// Parse reads one <message/> as XML, in the namespace jabber:client or in none.
+// Its addresses are prepared; an absent one is zero. The error is a *FieldError
+// whose Field is an attribute's name, or empty for the document as a whole.
+func Parse(raw []byte, limits wire.Limits) (*stanza.Stanza, error) {
+	st, err := scan(raw, limits)
+	if errors.Is(err, errNoNamespace) {
+		i := strings.Index(string(raw), "<message") + len("<message")
+		full := append([]byte(nil), raw[:i]...)
+		full = append(full, " xmlns='"+stanza.NSClient+"'"...)
+		st, err = scan(append(full, raw[i:]...), limits)
+	}
+	var malformed *stanza.Error
+	switch {
+	case errors.As(err, &malformed): // of both addresses, the zero one was it
+		field := "to"
+		if st != nil && !st.To.IsZero() {
+			field = "from"
+		}
+		return nil, &FieldError{Field: field, Reason: "is not an address", Err: err}
+	case err != nil:
+		return nil, &FieldError{Reason: reason(err), Err: err}
+	}
+	if st.Type != "" && !slices.Contains(types, st.Type) {
+		return nil, &FieldError{Field: "type", Reason: "is not chat, normal, headline or groupchat"}
+	}
+	if len(st.ID) > MaxID {
+		return nil, &FieldError{Field: "id", Reason: "is too long"}
+	}
+	if st.ID == "" {
+		st.ID = NewID()
+	}
+	return st, nil
+}
+
+var (
+	errNotMessage  = errors.New("message: want one <message/> in the namespace jabber:client")
+	errNoNamespace = errors.New("message: no namespace")
+	errText        = errors.New("message: text between the elements")
+)
+
+// scan reads raw as a document of one message.
+func scan(raw []byte, limits wire.Limits) (*stanza.Stanza, error) {
+	if limits.Bytes < len(raw)+1 {
+		limits.Bytes = len(raw) + 1 // the caller has bounded it
+	}
+	var sc wire.Scanner
+	sc.Reset(wire.Document, limits)
+	defer sc.Reset(wire.Document, wire.Limits{}) // gives memory back
+	kind, n, err := sc.Next(raw)
+	if err != nil {
+		return nil, err
+	}
+	if kind != wire.KindElement || strings.Trim(string(raw[n:]), " \t\r\n") != "" {
+		return nil, errNotMessage
+	}
+	el := sc.Index()
+	raw = raw[n-el.Len : n]
+	switch {
+	case string(el.Local.Bytes(raw)) != "message", !el.Prefix.Empty(): // unprefixed children are in its namespace
+		return nil, errNotMessage
+	case el.Text:
+		return nil, errText
+	case el.Foreign:
+		own, err := sc.Canonical(nil, raw)
+		if err != nil {
+			return nil, err
+		}
+		return scan(own, limits)
+	}
+	switch string(el.Space.Bytes(raw)) {
+	case stanza.NSClient:
+	case "":
+		return nil, errNoNamespace
+	default:
+		return nil, errNotMessage
+	}
+	return stanza.Parse(stanza.Message, raw, el)
+}
+
+// reason tells what is wrong with XML in words that hold nothing of it.
+func reason(err error) string {
+	var e *wire.Error
+	switch {
+	case err == errText:
+		return "has text outside of elements"
+	case !errors.As(err, &e):
+		return "is not one whole element of the right name and namespace"
+	}
+	switch e.Condition {
+	case wire.RestrictedXML:
+		return "has XML that XMPP does not allow: " + e.Text
+	case wire.PolicyViolation:
+		return "goes beyond a limit: " + e.Text
+	}
+	return "is not well-formed: " + e.Text
+}
+
+// validLang checks the shape of RFC 5646 §2.1: subtags of one to eight letters
+// and digits.
+func validLang(s string) bool {
+	if len(s) > 35 {
+		return false
+	}
+	for tag := range strings.SplitSeq(s, "-") {
+		if tag == "" || len(tag) > 8 {
+			return false
+		}
+		for _, c := range []byte(tag) {
+			if (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') {
+				return false
+			}
+		}
+	}
+	return true
+}
