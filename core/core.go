@@ -113,12 +113,16 @@ func (s *Server) exists(ctx context.Context, account jid.JID) (bool, error) {
 // Hosts returns the virtual hosts' domains.
 func (s *Server) Hosts() []string { return s.hosts }
 
-// Accept serves one client connection until its session is over.
-func (s *Server) Accept(conn stream.Conn, requireTLS bool) { s.Sessions.Accept(conn, requireTLS) }
+// Accept takes over a client connection and returns at once; over, if not nil, is
+// called when its session has ended.
+func (s *Server) Accept(conn stream.Conn, requireTLS bool, over func()) {
+	s.Sessions.Accept(conn, requireTLS, over)
+}
 
 // Run does the server's periodic work until ctx ends, then shuts the sessions
 // down; grace is how long they have to end in order.
 func (s *Server) Run(ctx context.Context, grace time.Duration) {
+	s.wg.Go(func() { s.tidyMemory(ctx) })
 	s.Sessions.Run(ctx)
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer cancel()

@@ -45,7 +45,7 @@ func (s *Server) ServeTCP(ctx context.Context, ln net.Listener, mode Mode) error
 func (s *Server) serveTCP(c net.Conn, mode Mode) {
 	sock := stream.NewSocket(c)
 	if mode.Direct == nil {
-		s.Accept(stream.NewTCP(sock, s.Sessions.Before()), mode.RequireTLS)
+		s.Accept(stream.NewTCP(sock, s.Sessions.Before()), mode.RequireTLS, nil)
 		return
 	}
 	conn, err := stream.NewDirectTLS(sock, mode.Direct, s.Sessions.Before(), directTimeout)
@@ -53,7 +53,7 @@ func (s *Server) serveTCP(c net.Conn, mode Mode) {
 		s.log.Debug("TLS handshake failed", "remote", c.RemoteAddr().String(), "err", err)
 		return
 	}
-	s.Accept(conn, mode.RequireTLS)
+	s.Accept(conn, mode.RequireTLS, nil)
 }
 
 // PerAddress limits how many connections one IP address may have open at a time

@@ -163,14 +163,14 @@ func (c *Conn) other(ev stream.Event) (stream.Event, error) {
 	}
 	if c.expecting { // our header comes before the error: RFC 7395 §3.5
 		c.expecting = false
-		return stream.Event{Kind: stream.Opened, Header: stream.Header{Content: stanza.NSClient, Err: wrong}}, nil
+		return stream.Event{Kind: stream.Opened, Header: &stream.Header{Content: stanza.NSClient, Err: wrong}}, nil
 	}
 	return stream.Event{}, wrong
 }
 
 // header reads an <open/> (RFC 7395 §3.4).
-func header(ev stream.Event) stream.Header {
-	h := stream.Header{Content: stanza.NSClient}
+func header(ev stream.Event) *stream.Header {
+	h := &stream.Header{Content: stanza.NSClient}
 	for i := range ev.Index.Attrs {
 		a := &ev.Index.Attrs[i]
 		v := wire.UnescapeAttr(string(a.Value.Bytes(ev.Raw)))

@@ -49,7 +49,7 @@ func (p *pipes) dial(t *testing.T) *gorilla.Conn {
 // bubble runs a server in memory.
 func bubble(t *testing.T, accept func(stream.Conn), opt Options, f func(*testing.T, *Handler, *pipes)) {
 	synctest.Test(t, func(t *testing.T) {
-		h := New(accept, opt)
+		h := New(taking(accept), opt)
 		p := &pipes{conns: make(chan net.Conn), done: make(chan struct{})}
 		srv := &http.Server{Handler: h}
 		go srv.Serve(p)

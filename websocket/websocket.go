@@ -64,7 +64,7 @@ type Options struct {
 // Handler accepts WebSocket connections. It implements http.Handler and may be
 // used by many goroutines.
 type Handler struct {
-	accept   func(stream.Conn)
+	accept   func(stream.Conn, func())
 	opt      Options
 	upgrader gorilla.Upgrader
 	serving  sync.WaitGroup // the goroutines of connections and the pinger
@@ -75,9 +75,10 @@ type Handler struct {
 	wheel wheel
 }
 
-// New returns a Handler that calls accept, on a goroutine of its own, with each
-// new connection. When accept returns the connection is dropped.
-func New(accept func(stream.Conn), opt Options) *Handler {
+// New returns a Handler that calls accept with each new connection. accept takes
+// it over and returns at once; it calls the function it is given when it is done
+// with the connection, which is dropped then.
+func New(accept func(c stream.Conn, over func()), opt Options) *Handler {
 	if opt.PingInterval == 0 {
 		opt.PingInterval = DefaultPingInterval
 	}
@@ -131,16 +132,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.Abort()
 		return
 	}
-	// net/http's buffers live as long as its goroutine: return, and serve in a new
-	// one.
-	go h.serve(c)
-}
-
-func (h *Handler) serve(c *Conn) {
-	defer h.serving.Done()
-	defer h.leave(c)
-	defer c.end()
-	h.accept(c)
+	// net/http's buffers live as long as its goroutine: accept returns at once, and
+	// so does this.
+	h.accept(c, func() {
+		c.end()
+		h.leave(c)
+		h.serving.Done()
+	})
 }
 
 // Close drops all connections and waits until what the Handler has started is

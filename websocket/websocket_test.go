@@ -34,10 +34,20 @@ func (l listener) Accept() (net.Conn, error) {
 	return stream.NewSocket(c), nil
 }
 
+// taking serves each connection on a goroutine of its own.
+func taking(serve func(stream.Conn)) func(stream.Conn, func()) {
+	return func(c stream.Conn, over func()) {
+		go func() {
+			defer over()
+			serve(c)
+		}()
+	}
+}
+
 // server starts an HTTP server with the endpoint on a router.
 func server(t testing.TB, secure bool, accept func(stream.Conn), opt Options) (*Handler, *httptest.Server) {
 	t.Helper()
-	h := New(accept, opt)
+	h := New(taking(accept), opt)
 	r := chi.NewRouter()
 	r.Handle(Path, h)
 	s := httptest.NewUnstartedServer(r)
@@ -647,7 +657,7 @@ func TestSlowPeer(t *testing.T) {
 
 // A connection of another kind than Socket works too.
 func TestForeignConn(t *testing.T) {
-	h := New(echo, Options{})
+	h := New(taking(echo), Options{})
 	s := httptest.NewServer(h)
 	t.Cleanup(func() { s.Close(); h.Close() })
 	c := dial(t, s, nil)

@@ -34,7 +34,7 @@ type web struct {
 
 func newWeb(e *engine) (*web, error) {
 	w := &web{engine: e}
-	accept := func(c stream.Conn) { e.core.Accept(c, false) }
+	accept := func(c stream.Conn, over func()) { e.core.Accept(c, false, over) }
 	ws := websocket.Options{
 		Limits: e.core.Sessions.Before(), Origins: e.cfg.WebSocket.Origins, PingInterval: interval(e.cfg.WebSocket.PingInterval),
 	}

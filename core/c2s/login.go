@@ -79,7 +79,7 @@ func (b throttled) allow(ctx context.Context, username string) error {
 // remote returns the peer's IP address, zero where it has none.
 func (s *session) remote() netip.Addr {
 	if a, ok := s.conn.Info().Remote.(interface{ AddrPort() netip.AddrPort }); ok {
-		return a.AddrPort().Addr()
+		return a.AddrPort().Addr().Unmap()
 	}
 	return netip.Addr{}
 }
@@ -98,11 +98,11 @@ func opening(ctx context.Context, s *session) (state, error) {
 	}
 	h := ev.Header
 	ours := stream.Header{ID: newID(16), Version: "1.0", Lang: "en"}
-	refusal := s.greet(&h)
+	refusal := s.greet(h)
 	if s.host != nil {
 		ours.From = s.host.Domain.String()
 	} else {
-		ours.From = s.svc.opts.Hosts[0].Domain.String()
+		ours.From = s.svc.first.Domain.String()
 	}
 	if from, err := jid.Parse(h.From); err == nil && refusal == nil {
 		ours.To = from.String() // RFC 6120 §4.7.2
@@ -145,8 +145,8 @@ func (s *session) greet(h *stream.Header) *stream.Error {
 // lookup finds a virtual host by the 'to' of a header. A server with one host
 // serves it also to those who do not say.
 func (svc *Service) lookup(to string) *virtualHost {
-	if to == "" && len(svc.opts.Hosts) == 1 {
-		return svc.hosts[svc.opts.Hosts[0].Domain.Domain()]
+	if to == "" && len(svc.hosts) == 1 {
+		return svc.first
 	}
 	j, err := jid.Parse(to)
 	if err != nil {
@@ -352,14 +352,14 @@ func (s *session) refuse(ex sasl.Exchange, err error) (state, error) {
 		f = &sasl.Failure{Condition: sasl.TemporaryAuthFailure, Cause: err}
 	}
 	s.svc.Stats.LoginsBad.Add(1)
-	if t := s.svc.opts.Throttle; t != nil && ex != nil && f.Condition == sasl.NotAuthorized {
+	if t := s.opts.Throttle; t != nil && ex != nil && f.Condition == sasl.NotAuthorized {
 		t.Failed(s.remote(), s.login.claimed)
 	}
 	s.svc.log.Info("login failed", "remote", s.remote().String(), "host", s.host.Domain.String(), "condition", string(f.Condition))
 	if err := s.send(stanza.El(nsSASL, "failure").Add(stanza.El(nsSASL, string(f.Condition)))); err != nil {
 		return nil, err
 	}
-	if s.login.attempts++; s.login.attempts >= s.svc.opts.Attempts {
+	if s.login.attempts++; s.login.attempts >= s.opts.Attempts {
 		return nil, stream.Err(stream.PolicyViolation, "too many failed logins")
 	}
 	return awaitLogin, nil
@@ -380,10 +380,10 @@ func (s *session) welcome(ex sasl.Exchange, data []byte) (state, error) {
 	if len(data) > 0 {
 		ok.AddText(base64.StdEncoding.EncodeToString(data))
 	}
-	if t := s.svc.opts.Throttle; t != nil {
+	if t := s.opts.Throttle; t != nil {
 		t.Succeeded(s.remote(), s.account)
 	}
-	s.conn.Restart(s.svc.opts.After) // before the peer can know
+	s.conn.Restart(s.opts.After) // before the peer can know
 	s.svc.Stats.Logins.Add(1)
 	return opening, s.send(ok)
 }
@@ -434,7 +434,7 @@ func awaitBind(ctx context.Context, s *session) (state, error) {
 		}
 		return awaitBind, s.send(stanza.Raw(reply.String()))
 	}
-	return serve, nil
+	return nil, nil
 }
 
 // bind makes the session reachable under the resource asked for, or one of ours.
@@ -454,7 +454,7 @@ func (s *session) bind(ctx context.Context, rq *stanza.Stanza, resource string) 
 		}
 		full = j
 	}
-	opts := &s.svc.opts
+	opts := s.opts
 	peer, err := s.svc.router.Bind(router.Binding{
 		JID: full, Conn: s.conn, Conflict: opts.Conflict, MaxSessions: opts.MaxSessions, OutboxLimit: opts.Outbox,
 		Rename: fresh, Kick: s.kick,
@@ -469,6 +469,9 @@ func (s *session) bind(ctx context.Context, rq *stanza.Stanza, resource string) 
 	s.peer, s.login = peer, nil
 	if opts.Rate > 0 {
 		s.limit = rate.NewLimiter(rate.Limit(opts.Rate), max(opts.Burst, 1))
+	}
+	if opts.Pace > 0 {
+		s.pace = rate.NewLimiter(rate.Limit(opts.Pace), max(opts.PaceBurst, 1))
 	}
 	s.svc.settle(s)
 	s.svc.modules.SessionBound(ctx, peer)

@@ -15,6 +15,7 @@ import (
 	"crypto/tls"
 	"encoding/hex"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -58,6 +59,9 @@ type Options struct {
 	Outbox        int             // octets that may wait for one session; 4 MiB
 	Rate          int             // octets a second from one session; 0: no limit
 	Burst         int             // octets; 4 x Rate
+	Pace          int             // stanzas a second from one session; 0: no limit
+	PaceBurst     int             // stanzas; 4 x Pace
+	Strangers     int             // connections from one address that have not bound; 0: no limit
 	Logger        *slog.Logger
 }
 
@@ -85,6 +89,9 @@ func (o *Options) defaults() {
 	if o.Burst == 0 {
 		o.Burst = 4 * o.Rate
 	}
+	if o.PaceBurst == 0 {
+		o.PaceBurst = 4 * o.Pace
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -101,7 +108,8 @@ type Stats struct {
 
 // Service serves client connections. It is safe for concurrent use.
 type Service struct {
-	opts    Options
+	opts    atomic.Pointer[Options] // replaced whole by Tune
+	first   *virtualHost
 	hosts   map[string]*virtualHost
 	router  *router.Router
 	modules *module.Host
@@ -110,68 +118,111 @@ type Service struct {
 
 	mu    sync.Mutex
 	young map[*session]struct{} // not bound yet
+	from  map[netip.Addr]int    // how many of young come from each address
 	bound map[*session]struct{}
 	done  bool // shutting down
 	idle  sync.WaitGroup
-	ctx   atomic.Pointer[context.Context]
 }
 
 // New returns a Service. Accept may be called at once.
 func New(r *router.Router, mods *module.Host, opts Options) *Service {
 	opts.defaults()
 	svc := &Service{
-		opts: opts, router: r, modules: mods, log: opts.Logger,
-		hosts: map[string]*virtualHost{}, young: map[*session]struct{}{}, bound: map[*session]struct{}{},
+		router: r, modules: mods, log: opts.Logger, hosts: map[string]*virtualHost{},
+		young: map[*session]struct{}{}, bound: map[*session]struct{}{}, from: map[netip.Addr]int{},
 	}
+	svc.opts.Store(&opts)
 	for _, h := range opts.Hosts {
 		if opts.Throttle != nil {
 			h.Backend = throttled{h.Backend, opts.Throttle, h.Domain}
 		}
-		svc.hosts[h.Domain.Domain()] = &virtualHost{h, sasl.New(h.Domain, h.Backend, h.SASL)}
+		v := &virtualHost{h, sasl.New(h.Domain, h.Backend, h.SASL)}
+		if svc.first == nil {
+			svc.first = v
+		}
+		svc.hosts[h.Domain.Domain()] = v
 	}
-	ctx := context.Background()
-	svc.ctx.Store(&ctx)
 	return svc
 }
 
-// Before returns the limits for a connection that has not authenticated.
-func (svc *Service) Before() wire.Limits { return svc.opts.Before }
+// Tune changes limits and times for the streams to come; hosts, throttle and
+// logger stay.
+func (svc *Service) Tune(opts Options) {
+	old := svc.opts.Load()
+	opts.Hosts, opts.Throttle, opts.Logger = old.Hosts, old.Throttle, old.Logger
+	opts.defaults()
+	svc.opts.Store(&opts)
+}
 
-// Accept serves one connection until its session is over. With requireTLS a
+// Before returns the limits for a connection that has not authenticated.
+func (svc *Service) Before() wire.Limits { return svc.opts.Load().Before }
+
+// Accept takes over a connection and returns at once; over, if not nil, is called
+// when its session has ended and the connection is dropped. With requireTLS a
 // stream in clear gets nothing but <starttls/>.
-func (svc *Service) Accept(conn stream.Conn, requireTLS bool) {
-	s := &session{svc: svc, conn: conn, requireTLS: requireTLS}
+func (svc *Service) Accept(conn stream.Conn, requireTLS bool, over func()) {
+	opts := svc.opts.Load()
+	s := &session{svc: svc, opts: opts, conn: conn, requireTLS: requireTLS, over: over}
 	s.idle = s.turn.Flush
-	s.deadline = time.Now().Add(svc.opts.LoginTimeout)
-	svc.mu.Lock()
-	if svc.done {
-		svc.mu.Unlock()
-		conn.Close(stream.Err(stream.SystemShutdown, ""))
+	s.deadline = time.Now().Add(opts.LoginTimeout)
+	if refusal := svc.admit(s); refusal != nil {
+		conn.Close(refusal)
 		conn.Abort()
+		if over != nil {
+			over()
+		}
 		return
 	}
+	go s.negotiate(context.Background())
+}
+
+// admit counts a session in, unless there is a reason not to.
+func (svc *Service) admit(s *session) *stream.Error {
+	addr := s.remote()
+	svc.mu.Lock()
+	defer svc.mu.Unlock()
+	switch {
+	case svc.done:
+		return stream.Err(stream.SystemShutdown, "")
+	case s.opts.Strangers > 0 && addr.IsValid() && svc.from[addr] >= s.opts.Strangers:
+		return stream.Err(stream.PolicyViolation, "too many connections from this address") // XEP-0205 §3.3
+	}
 	svc.young[s] = struct{}{}
+	svc.from[addr]++
 	svc.idle.Add(1)
-	svc.mu.Unlock()
 	svc.Stats.Streams.Add(1)
-	defer func() {
-		svc.mu.Lock()
-		delete(svc.young, s)
-		delete(svc.bound, s)
-		svc.mu.Unlock()
-		svc.Stats.Streams.Add(-1)
-		svc.idle.Done()
-	}()
-	s.run(*svc.ctx.Load())
+	return nil
+}
+
+// forget counts a session out.
+func (svc *Service) forget(s *session) {
+	svc.mu.Lock()
+	svc.grownUp(s)
+	delete(svc.bound, s)
+	svc.mu.Unlock()
+	svc.Stats.Streams.Add(-1)
+	svc.idle.Done()
 }
 
 // settle moves a session from those with a deadline to those that are watched
 // for silence.
 func (svc *Service) settle(s *session) {
 	svc.mu.Lock()
-	delete(svc.young, s)
+	svc.grownUp(s)
 	svc.bound[s] = struct{}{}
 	svc.mu.Unlock()
+}
+
+// grownUp takes a session from the young ones; svc.mu is held.
+func (svc *Service) grownUp(s *session) {
+	if _, ok := svc.young[s]; !ok {
+		return
+	}
+	delete(svc.young, s)
+	addr := s.remote()
+	if svc.from[addr]--; svc.from[addr] <= 0 {
+		delete(svc.from, addr)
+	}
 }
 
 // Run watches deadlines and silence until ctx ends. One goroutine does it for
@@ -179,8 +230,6 @@ func (svc *Service) settle(s *session) {
 func (svc *Service) Run(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	quiet := svc.opts.PingAfter / 4
-	quiet = min(max(quiet, time.Second), 15*time.Second)
 	var last time.Time
 	for {
 		select {
@@ -188,7 +237,8 @@ func (svc *Service) Run(ctx context.Context) {
 			return
 		case now := <-tick.C:
 			svc.expire(now)
-			if now.Sub(last) >= quiet {
+			every := min(max(svc.opts.Load().PingAfter/4, time.Second), 15*time.Second)
+			if now.Sub(last) >= every {
 				last = now
 				svc.probe(now)
 			}
@@ -218,7 +268,8 @@ func (svc *Service) expire(now time.Time) {
 // probe pings silent peers and ends those that stay silent (RFC 6120 §4.6.3,
 // XEP-0199 §4.1).
 func (svc *Service) probe(now time.Time) {
-	if svc.opts.PingAfter < 0 {
+	opts := svc.opts.Load()
+	if opts.PingAfter < 0 {
 		return
 	}
 	var t router.Turn
@@ -227,11 +278,11 @@ func (svc *Service) probe(now time.Time) {
 	svc.mu.Lock()
 	for s := range svc.bound {
 		switch quiet := now.Sub(s.peer.Active()); {
-		case quiet > svc.opts.PingAfter+svc.opts.PingTimeout:
+		case quiet > opts.PingAfter+opts.PingTimeout:
 			dead = append(dead, s)
-		case quiet > svc.opts.PingAfter && !s.pinged.Swap(true):
+		case quiet > opts.PingAfter && !s.pinged.Swap(true):
 			silent = append(silent, s.peer)
-		case quiet <= svc.opts.PingAfter:
+		case quiet <= opts.PingAfter:
 			s.pinged.Store(false)
 		}
 	}

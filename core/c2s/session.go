@@ -18,11 +18,12 @@ import (
 // session is one client stream. Its goroutine owns every field but those marked.
 type session struct {
 	svc        *Service
+	opts       *Options    // as they were when the stream began
 	conn       stream.Conn // constant; see its own contract
 	requireTLS bool
 	deadline   time.Time   // constant
+	over       func()      // constant; called at the very end; may be nil
 	pinged     atomic.Bool // owned by Service.probe
-	kicked     atomic.Bool // any goroutine: the end has come from outside
 
 	host    *virtualHost // named by the first header
 	lang    string       // of the peer's header
@@ -31,19 +32,36 @@ type session struct {
 	peer    *router.Session
 	turn    router.Turn
 	packet  router.Packet
-	limit   *rate.Limiter // nil: none
+	limit   *rate.Limiter // of octets; nil: none
+	pace    *rate.Limiter // of stanzas; nil: none
 	idle    func()        // turn.Flush
+	event   stream.Event  // what serve is at
 }
 
 // state does one step of a stream and names the next; nil ends the stream.
 type state func(context.Context, *session) (state, error)
 
-// run takes the stream through its states and cleans up after it.
-func (s *session) run(ctx context.Context) {
+// negotiate takes the stream through its states until it is bound, and starts
+// what lives on in a goroutine of its own: negotiation needs a deep stack, and
+// waiting for stanzas a shallow one.
+func (s *session) negotiate(ctx context.Context) {
 	var err error
 	for next := state(opening); next != nil && err == nil; {
 		next, err = next(ctx, s)
 	}
+	if err != nil || s.peer == nil {
+		s.finish(ctx, err)
+		return
+	}
+	go s.live(ctx)
+}
+
+// live serves the bound session. Its frames and those of the Read below are on the
+// stack of every idle connection: they hold no more than they must.
+func (s *session) live(ctx context.Context) { s.finish(ctx, s.serve(ctx)) }
+
+// finish ends the stream and cleans up after it.
+func (s *session) finish(ctx context.Context, err error) {
 	var end *stream.Error
 	switch {
 	case errors.As(err, &end):
@@ -60,6 +78,10 @@ func (s *session) run(ctx context.Context) {
 		_, lost = s.conn.Read(nil)
 	}
 	s.conn.Abort()
+	s.svc.forget(s)
+	if s.over != nil {
+		s.over()
+	}
 }
 
 // name is how the session is called in logs.
@@ -72,7 +94,6 @@ func (s *session) name() string {
 
 // kick ends the session from outside.
 func (s *session) kick(e *stream.Error) {
-	s.kicked.Store(true)
 	if e == nil {
 		s.conn.Abort()
 		return
@@ -109,43 +130,42 @@ func (s *session) send(ps ...stanza.Payload) error {
 }
 
 // serve takes the stanzas of a bound session, RFC 6120 §8.
-func serve(ctx context.Context, s *session) (state, error) {
+func (s *session) serve(ctx context.Context) error {
 	for {
-		ev, err := s.conn.Read(s.idle)
-		if err != nil {
-			return nil, err
+		var err error
+		if s.event, err = s.conn.Read(s.idle); err != nil {
+			return err
 		}
-		switch ev.Kind {
+		switch s.event.Kind {
 		case stream.Closed:
-			return nil, nil
+			return nil
 		case stream.Opened:
-			return nil, stream.Err(stream.NotAuthorized, "no stream restart is due") // RFC 6120 §4.3.3
+			return stream.Err(stream.NotAuthorized, "no stream restart is due") // RFC 6120 §4.3.3
 		}
-		s.peer.Touch(time.Now())
-		if s.limit != nil {
-			s.slowDown(ev.Index.Len)
-		}
-		if err := s.receive(ctx, &ev); err != nil {
-			return nil, err
+		if err = s.receive(ctx, &s.event); err != nil {
+			return err
 		}
 	}
 }
 
 // slowDown makes a flood wait where it comes in: this reader sleeps, others are
 // not touched.
-func (s *session) slowDown(octets int) {
-	for octets > 0 {
-		n := min(octets, s.limit.Burst())
-		if wait := s.limit.ReserveN(time.Now(), n).Delay(); wait > 0 {
+func (s *session) slowDown(l *rate.Limiter, amount int) {
+	for l != nil && amount > 0 {
+		n := min(amount, l.Burst())
+		if wait := l.ReserveN(time.Now(), n).Delay(); wait > 0 {
 			s.turn.Flush()
 			time.Sleep(wait)
 		}
-		octets -= n
+		amount -= n
 	}
 }
 
 // receive takes one element. An error ends the stream.
 func (s *session) receive(ctx context.Context, ev *stream.Event) error {
+	s.peer.Touch(time.Now())
+	s.slowDown(s.limit, ev.Index.Len)
+	s.slowDown(s.pace, 1)
 	kind := stanza.KindOf(ev.Index.Local.Bytes(ev.Raw))
 	if space := ev.Space(); kind == 0 || space != stanza.NSClient {
 		if kind != 0 && space == stanza.NSServer {

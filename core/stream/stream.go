@@ -48,7 +48,7 @@ const (
 // Event is one thing read from the peer.
 type Event struct {
 	Kind   EventKind
-	Header Header // of Opened
+	Header *Header // of Opened
 	// Raw and Index are the element's octets and their index, valid until the next
 	// Read.
 	Raw   []byte

@@ -267,7 +267,7 @@ func Standalone(raw []byte, limits wire.Limits) (Event, error) {
 // header reads the peer's stream header (RFC 6120 §4.7).
 func (c *TCP) header(raw []byte) Event {
 	el := c.scan.Index()
-	h := Header{}
+	h := &Header{}
 	for i := range el.Attrs {
 		a := &el.Attrs[i]
 		v := wire.UnescapeAttr(string(a.Value.Bytes(raw)))

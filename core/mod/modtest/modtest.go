@@ -37,6 +37,8 @@ type Server struct {
 	missing map[jid.JID]bool
 	peers   map[string]*Peer
 	offset  time.Duration
+	mods    []module.Module
+	clients []*Client
 }
 
 // Options of NewWith.
@@ -59,12 +61,14 @@ func NewWith(tb testing.TB, o Options, mods ...module.Module) *Server {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	s := &Server{tb: tb, Store: db, missing: map[jid.JID]bool{}, peers: map[string]*Peer{}}
 	tb.Cleanup(func() {
+		s.stop()
 		if err := db.Close(); err != nil {
 			tb.Error(err)
 		}
 	})
-	s := &Server{tb: tb, Store: db, missing: map[jid.JID]bool{}, peers: map[string]*Peer{}}
+	s.mods = mods
 	s.Router = router.New(router.Options{Remote: remote{s}, Now: s.Now})
 	hosts := []string{"example.org", "example.com", "example.net"}
 	for _, h := range hosts {
@@ -76,6 +80,22 @@ func NewWith(tb testing.TB, o Options, mods ...module.Module) *Server {
 		tb.Fatal(err)
 	}
 	return s
+}
+
+// stop drops the clients and waits for what modules do on their own.
+func (s *Server) stop() {
+	s.mu.Lock()
+	clients := s.clients
+	s.mu.Unlock()
+	for _, c := range clients {
+		s.Router.Unbind(c.Session)
+		c.Session.Drop()
+	}
+	for _, m := range s.mods {
+		if w, ok := m.(interface{ Wait() }); ok {
+			w.Wait()
+		}
+	}
 }
 
 type testWriter struct{ tb testing.TB }
@@ -119,11 +139,13 @@ func (s *Server) Remove(account string) {
 	}
 }
 
-// Restart returns a server on the same store with other modules. The old one must
-// have no clients left.
+// Restart returns a server on the same store with other modules. The old one's
+// clients are dropped.
 func (s *Server) Restart(mods ...module.Module) *Server {
 	s.tb.Helper()
-	n := &Server{tb: s.tb, Store: s.Store, missing: s.missing, peers: map[string]*Peer{}, offset: s.offset}
+	s.stop()
+	n := &Server{tb: s.tb, Store: s.Store, missing: s.missing, peers: map[string]*Peer{}, offset: s.offset, mods: mods}
+	s.tb.Cleanup(n.stop)
 	n.Router = router.New(router.Options{Remote: remote{n}, Now: n.Now})
 	for _, h := range s.Host.Hosts {
 		n.Router.Serve(h, n.Router.Local())
@@ -151,6 +173,9 @@ func (s *Server) ConnectWith(full string, outbox int) *Client {
 	}
 	c.conn.out = c.recorder
 	c.Session = peer
+	s.mu.Lock()
+	s.clients = append(s.clients, c)
+	s.mu.Unlock()
 	s.Host.SessionBound(context.Background(), peer)
 	return c
 }

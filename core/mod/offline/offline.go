@@ -1,0 +1,120 @@
+// Package offline keeps messages for accounts that cannot get them now:
+// XEP-0160 1.0.1, with the stamps of XEP-0203 and the hints of XEP-0334.
+//
+// A message is written to the store, stamp and all, in a group commit that its
+// Receipt waits for. When a resource of the account becomes available with a
+// priority that is not negative, one goroutine brings it the messages in batches
+// and deletes each batch once its octets have left: a crash in between repeats
+// messages with the stamps they had, and loses none. What arrives meanwhile takes
+// its place behind.
+//
+// spec: XEP-0160 1.0.1 | all | complete | offline messages
+// spec: XEP-0203 2.0 | §3 | complete | stamps of offline messages
+// spec: XEP-0334 1.0.0 | §4.2, §4.4 | complete | no-store and store
+package offline
+
+import (
+	"context"
+	"embed"
+	"io/fs"
+	"sync"
+	"sync/atomic"
+
+	"github.com/puzpuzpuz/xsync/v4"
+
+	"trivium/core/jid"
+	"trivium/core/module"
+	"trivium/core/stanza"
+	"trivium/core/store"
+)
+
+// Namespaces.
+const (
+	Feature      = "msgoffline"                            // XEP-0160 §4
+	NSDelay      = "urn:xmpp:delay"                        // XEP-0203
+	NSHints      = "urn:xmpp:hints"                        // XEP-0334
+	NSChatStates = "http://jabber.org/protocol/chatstates" // XEP-0085
+)
+
+// Options of New. Zero fields take the defaults named.
+type Options struct {
+	Messages int // that wait for one account: 1000
+	Bytes    int // they may have together, in octets: 16 MiB
+	Cache    int // accounts whose number of messages is remembered: 65536
+	Batch    int // messages read and deleted at a time: 256
+}
+
+func (o *Options) setDefaults() {
+	for _, d := range []struct {
+		v   *int
+		def int
+	}{{&o.Messages, 1000}, {&o.Bytes, 16 << 20}, {&o.Cache, 1 << 16}, {&o.Batch, 256}} {
+		if *d.v <= 0 {
+			*d.v = d.def
+		}
+	}
+}
+
+// Stats counts what happened since the start.
+type Stats struct {
+	Stored, Refused, Failed, Delivered atomic.Int64
+}
+
+// Module is the offline feature.
+type Module struct {
+	Stats Stats
+
+	opt   Options
+	host  *module.Host
+	last  atomic.Int64 // the id last given
+	boxes *xsync.Map[jid.JID, *box]
+	known atomic.Int64 // boxes in the map
+
+	drains sync.WaitGroup
+
+	checked  module.Flag // the session has been given what there was
+	draining module.Flag // messages for the session wait behind older ones
+}
+
+// New returns the feature.
+func New(o Options) *Module {
+	o.setDefaults()
+	return &Module{opt: o, boxes: xsync.NewMap[jid.JID, *box]()}
+}
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// Register implements module.Module. This module comes before presence, so that
+// nothing overtakes older messages in the moment a session becomes available.
+func (m *Module) Register(h *module.Host) error {
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return err
+	}
+	ctx := context.Background()
+	if err := h.Store.Migrate(ctx, "offline", files); err != nil {
+		return err
+	}
+	var last int64
+	if err := h.Store.QueryRow(ctx, `SELECT coalesce(max(id), 0) FROM offline`).Scan(&last); err != nil {
+		return err
+	}
+	m.host = h
+	m.last.Store(last)
+	m.checked, m.draining = h.Router.NewFlag(), h.Router.NewFlag()
+
+	h.Feature(module.Server, Feature)
+	h.NoSession(m.keep)
+	h.Inbound(module.Rewrite, stanza.Message, m.queue)
+	h.Broadcast(module.Rewrite, m.announced)
+	h.Broadcast(module.Observe, m.arrived)
+	h.Removed(func(tx *store.Tx, account jid.JID) error {
+		if b, ok := m.boxes.Load(account); ok {
+			b.recount.Store(true)
+		}
+		_, err := tx.Exec(`DELETE FROM offline WHERE account = ?`, account.String())
+		return err
+	})
+	return nil
+}
