@@ -10,10 +10,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 )
 
-// profileAll runs every scenario once more on Trivium, under its CPU profiler.
+// profileAll runs every scenario once more on Trivium, under its CPU profiler,
+// the idle ones with a heap profile.
 // These runs are not among the results: profiling costs processor time.
 func (b *bench) profileAll(ctx context.Context) error {
 	s := b.find("trivium")
@@ -23,7 +23,7 @@ func (b *bench) profileAll(ctx context.Context) error {
 	if err := os.MkdirAll(b.profileDir, 0o755); err != nil {
 		return err
 	}
-	url := b.profile
+	url := strings.TrimSuffix(b.profile, "/")
 	if url == "admin" {
 		url = "unix:" + adminSocket(s.dir) + ":/debug/pprof"
 	}
@@ -45,7 +45,12 @@ func (b *bench) profileOnce(ctx context.Context, sc scenario, s *server, url, pa
 	b.profileWindow = func() {
 		if !opened {
 			opened = true
-			go func() { fetched <- fetchProfile(ctx, url, path, b.duration) }()
+			if sc.fresh { // it is memory that counts: what the idle connections hold
+				fetched <- fetchProfile(ctx, url+"/heap", path)
+				return
+			}
+			seconds := max(1, int(b.duration.Seconds()))
+			go func() { fetched <- fetchProfile(ctx, fmt.Sprintf("%s/profile?seconds=%d", url, seconds), path) }()
 		}
 	}
 	defer func() { b.profileWindow = nil }()
@@ -60,16 +65,15 @@ func (b *bench) profileOnce(ctx context.Context, sc scenario, s *server, url, pa
 	return err
 }
 
-// fetchProfile writes a CPU profile. The URL is the pprof index, over TCP or a
-// unix socket: unix:/path/to/socket:/debug/pprof.
-func fetchProfile(ctx context.Context, url, path string, d time.Duration) error {
+// fetchProfile writes a profile to path. The URL is over TCP or a unix socket:
+// unix:/path/to/socket:/debug/pprof/heap.
+func fetchProfile(ctx context.Context, url, path string) error {
 	client, url, err := profileClient(url)
 	if err != nil {
 		return err
 	}
 	defer client.CloseIdleConnections()
-	seconds := max(1, int(d.Seconds()))
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("%s/profile?seconds=%d", url, seconds), nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
 	}
@@ -95,7 +99,7 @@ func fetchProfile(ctx context.Context, url, path string, d time.Duration) error 
 func profileClient(url string) (*http.Client, string, error) {
 	rest, ok := strings.CutPrefix(url, "unix:")
 	if !ok {
-		return &http.Client{}, strings.TrimSuffix(url, "/"), nil
+		return &http.Client{}, url, nil
 	}
 	socket, path, ok := strings.Cut(rest, ":")
 	if !ok {
@@ -105,5 +109,5 @@ func profileClient(url string) (*http.Client, string, error) {
 		var dialer net.Dialer
 		return dialer.DialContext(ctx, "unix", socket)
 	}}
-	return &http.Client{Transport: transport}, "http://trivium" + strings.TrimSuffix(path, "/"), nil
+	return &http.Client{Transport: transport}, "http://trivium" + path, nil
 }
