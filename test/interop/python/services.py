@@ -15,7 +15,6 @@ FEATURES = {
     "http://jabber.org/protocol/disco#info",
     "jabber:iq:last",
     "jabber:iq:private",
-    "jabber:iq:roster",
     "jabber:iq:version",
     "msgoffline",
     "urn:xmpp:blocking",
@@ -50,10 +49,7 @@ async def discovery(romeo):
         identities = {(i[0], i[1]) for i in info["identities"]}
         check(("server", "im") in identities, f"identities {identities}")
         s.detail = " ".join(sorted(features))
-        # "msgoffline" (XEP-0160), "jabber:iq:roster" and "jabber:iq:private"
-        # are announced by some servers only; what is announced is not the
-        # point of this step, that the standard set is there is.
-        lacking = FEATURES - features - {"jabber:iq:last", "jabber:iq:private", "jabber:iq:roster"}
+        lacking = FEATURES - features
         check(not lacking, f"lacking {sorted(lacking)}; has {s.detail}")
 
     async with step("disco.account-info"):
