@@ -81,7 +81,13 @@ func (r *run) step(st step) error {
 	case ">":
 		return c.Send(r.vars.fill(st.rest))
 	case "<":
-		return r.expect(c, st.rest)
+		got, err := c.Next()
+		if err != nil {
+			return fmt.Errorf("%w\nwant %s", err, st.rest)
+		}
+		return r.compare(st.rest, got)
+	case "features":
+		return r.compare(st.rest, c.Stream)
 	case "quiet":
 		return r.quiet(c)
 	case "disconnects":
@@ -193,14 +199,10 @@ func (r *run) connect(who string, args []string) error {
 	return nil
 }
 
-func (r *run) expect(c *Client, pattern string) error {
+func (r *run) compare(pattern string, got *Node) error {
 	want, err := Parse(pattern, NSClient)
 	if err != nil {
 		return err
-	}
-	got, err := c.Next()
-	if err != nil {
-		return fmt.Errorf("%w\nwant %s", err, want)
 	}
 	if d := r.vars.Match(want, got); d != "" {
 		return fmt.Errorf("%s\n got %s\nwant %s", d, got, want)

@@ -28,6 +28,7 @@ import (
 //	romeo opens example.org            a stream; the next steps negotiate by hand
 //	romeo authenticates romeo@example.org [password]
 //	romeo binds [resource]
+//	romeo features <stream:features/>  compares the features offered last
 //	romeo > <message/>                 sends
 //	romeo < <message/>                 receives next, as Vars.Match compares
 //	romeo <~ <message/>                the same, in any order with the <~ lines around it
@@ -132,7 +133,7 @@ func (s *Script) add(l step) error {
 		if !strings.HasPrefix(l.rest, "<") {
 			return fmt.Errorf("%s > what?", l.who)
 		}
-	case "<", "<~":
+	case "<", "<~", "features":
 		if _, err := Parse(l.rest, NSClient); err != nil {
 			return err
 		}

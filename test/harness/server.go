@@ -87,7 +87,7 @@ func Start(tb testing.TB, o Options) *Server {
 	web, err := net.Listen("tcp", "127.0.0.1:0")
 	must(err)
 	s.TCP, s.HTTP = tcp.Addr().String(), "http://"+web.Addr().String()
-	accept := func(c stream.Conn) { s.Core.Accept(c, false) }
+	accept := func(c stream.Conn, over func()) { s.Core.Accept(c, false, over) }
 	sockets := websocket.New(accept, websocket.Options{})
 	mux := http.NewServeMux()
 	mux.Handle(websocket.Path, sockets)
