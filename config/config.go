@@ -61,7 +61,7 @@ func Default() *Config {
 			BurstBytes:                4 << 20,
 			RateStanzas:               0,
 			BurstStanzas:              1000,
-			AuthAttempts:              3,
+			AuthAttempts:              5,
 			RegistrationsPerHour:      5,
 			HandshakeTimeout:          10 * time.Second,
 			LoginTimeout:              30 * time.Second,

@@ -14,6 +14,7 @@ import (
 	"trivium/core/c2s"
 	"trivium/core/certs"
 	"trivium/core/mod"
+	"trivium/core/mod/offline"
 	"trivium/core/mod/private"
 	"trivium/core/mod/register"
 	"trivium/core/mod/roster"
@@ -147,6 +148,7 @@ func moduleOptions(cfg *config.Config) mod.Options {
 		Roster:  roster.Options{Items: cfg.Limits.RosterItems},
 		VCard:   vcard.Options{MaxSize: int(cfg.Limits.PrivateSize)},
 		Private: private.Options{MaxSize: int(cfg.Limits.PrivateSize)},
+		Offline: offline.Options{Messages: cfg.Limits.OfflineMessages},
 	}
 	if n := cfg.Limits.RegistrationsPerHour; n > 0 {
 		o.Register = register.Options{Burst: n, Every: time.Hour / time.Duration(n)}

@@ -21,11 +21,10 @@ import (
 
 // Namespaces of stream negotiation.
 const (
-	nsTLS     = "urn:ietf:params:xml:ns:xmpp-tls"     // RFC 6120 §5
-	nsSASL    = "urn:ietf:params:xml:ns:xmpp-sasl"    // RFC 6120 §6
-	nsBind    = "urn:ietf:params:xml:ns:xmpp-bind"    // RFC 6120 §7
-	nsSession = "urn:ietf:params:xml:ns:xmpp-session" // RFC 3921 §3
-	nsSASLCB  = "urn:xmpp:sasl-cb:0"                  // XEP-0440 §2
+	nsTLS    = "urn:ietf:params:xml:ns:xmpp-tls"  // RFC 6120 §5
+	nsSASL   = "urn:ietf:params:xml:ns:xmpp-sasl" // RFC 6120 §6
+	nsBind   = "urn:ietf:params:xml:ns:xmpp-bind" // RFC 6120 §7
+	nsSASLCB = "urn:xmpp:sasl-cb:0"               // XEP-0440 §2
 )
 
 // login is what a stream needs only until it is bound.
@@ -390,10 +389,7 @@ func (s *session) welcome(ex sasl.Exchange, data []byte) (state, error) {
 
 // offerBind sends the features of an authenticated stream (RFC 6120 §7.4).
 func offerBind(_ context.Context, s *session) (state, error) {
-	f := features{
-		stanza.El(nsBind, "bind"),
-		stanza.El(nsSession, "session").Add(stanza.El(nsSession, "optional")),
-	}
+	f := features{stanza.El(nsBind, "bind")}
 	f = append(f, s.svc.modules.StreamFeatures(module.AfterLogin, s.host.Domain.Domain())...)
 	return awaitBind, s.send(f)
 }

@@ -5,7 +5,6 @@
 // send to it goes through its router.Session; what ends it from outside is Kick.
 //
 //spec:rfc-6120 complete | XMPP: Core | §4-§8: client streams: header, features, STARTTLS, SASL, bind, errors
-//spec:rfc-3921 complete | XMPP: Instant Messaging and Presence (2004) | §3: the session request is accepted and never needed
 //spec:xep-0440 0.4.2 complete | SASL Channel-Binding Type Capability | channel binding types announced
 package c2s
 
@@ -53,7 +52,7 @@ type Options struct {
 	LoginTimeout  time.Duration   // from connect to bound; 30 s
 	PingAfter     time.Duration   // of silence; 3 min, negative: never
 	PingTimeout   time.Duration   // for an answer to the ping; 1 min
-	Attempts      int             // failed logins a stream may make; 3 (RFC 6120 §6.4.5)
+	Attempts      int             // failed logins a stream may make; 5 (RFC 6120 §6.4.5)
 	MaxSessions   int             // per account; 20
 	Conflict      router.Conflict // RFC 6120 §7.7.2.2
 	Outbox        int             // octets that may wait for one session; 4 MiB
@@ -78,7 +77,7 @@ func (o *Options) defaults() {
 		o.Before = wire.Limits{Bytes: 16 << 10, Depth: 8, Attrs: 16, NSDecls: 16, Children: 64}
 	}
 	if o.Attempts == 0 {
-		o.Attempts = 3
+		o.Attempts = 5 // clients try one mechanism after the other
 	}
 	if o.MaxSessions == 0 {
 		o.MaxSessions = 20

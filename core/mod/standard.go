@@ -3,15 +3,18 @@ package mod
 
 import (
 	"trivium/core/auth"
+	"trivium/core/mod/blocking"
 	"trivium/core/mod/carbons"
 	"trivium/core/mod/disco"
 	"trivium/core/mod/entitytime"
 	"trivium/core/mod/lastactivity"
+	"trivium/core/mod/offline"
 	"trivium/core/mod/ping"
 	"trivium/core/mod/presence"
 	"trivium/core/mod/private"
 	"trivium/core/mod/register"
 	"trivium/core/mod/roster"
+	"trivium/core/mod/session"
 	"trivium/core/mod/vcard"
 	"trivium/core/mod/version"
 	"trivium/core/module"
@@ -23,6 +26,8 @@ type Options struct {
 	Disco    disco.Options
 	Roster   roster.Options
 	Presence presence.Options
+	Blocking blocking.Options
+	Offline  offline.Options
 	VCard    vcard.Options
 	Private  private.Options
 	Register register.Options
@@ -40,6 +45,9 @@ func Standard(users *auth.Service, o Options) []module.Module {
 	here := presence.New(contacts, o.Presence)
 	contacts.ShowWith(here)
 	return []module.Module{
+		session.New(),
+		offline.New(o.Offline),         // before presence: nothing overtakes older messages
+		blocking.New(here, o.Blocking), // before all whose guards answer strangers
 		contacts,
 		here,
 		carbons.New(),
