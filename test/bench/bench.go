@@ -26,7 +26,7 @@ type bench struct {
 	install       bool
 	triviumBinary string
 	profile       string
-	profileDir    string
+	sources       sources
 	log           *slog.Logger
 
 	profileWindow func() // called when a run's measured window opens, nil if it is not profiled
@@ -127,7 +127,7 @@ func (b *bench) run(ctx context.Context) error {
 		}
 	}
 	if b.out != "" {
-		if err := writeReport(b.out, &b.records); err != nil {
+		if err := writeReport(b.out, &b.records, b.sources); err != nil {
 			return err
 		}
 	}

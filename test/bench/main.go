@@ -77,6 +77,7 @@ func reportCommand(args []string) error {
 	flags := flag.NewFlagSet("report", flag.ContinueOnError)
 	raw := flags.String("json", defaultJSON, "raw results to read, comma-separated `files`; later ones replace earlier ones per scenario")
 	out := flags.String("out", defaultReport, "report `file` to write")
+	src := sourceFlags(flags)
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -84,7 +85,14 @@ func reportCommand(args []string) error {
 	if err != nil {
 		return err
 	}
-	return writeReport(*out, r)
+	return writeReport(*out, r, *src)
+}
+
+func sourceFlags(flags *flag.FlagSet) *sources {
+	src := &sources{}
+	flags.StringVar(&src.profiles, "profile-dir", "test/artifacts/profiles", "`directory` of profiles, SCENARIO.pprof; the report shows those of missed goals")
+	flags.StringVar(&src.notes, "notes", "test/bench/notes", "`directory` of remarks on missed goals, SCENARIO.md, for the report")
+	return src
 }
 
 const (
@@ -110,7 +118,7 @@ func measureCommand(ctx context.Context, args []string) error {
 	flags.StringVar(&b.triviumBinary, "trivium", "bin/trivium", "Trivium's built `binary`")
 	flags.StringVar(&b.profile, "profile", "", "after the rounds run each scenario once more on Trivium and fetch a CPU profile from this pprof `URL`:"+
 		" admin for the admin socket, or http://host:port/debug/pprof, or unix:/path/to/socket:/debug/pprof")
-	flags.StringVar(&b.profileDir, "profile-dir", "test/artifacts/profiles", "`directory` for CPU profiles")
+	src := sourceFlags(flags)
 	nice := flags.Int("nice", 0, "scheduling `priority` of the run and of its servers, -20 to 19; negative needs root and shields from other work")
 	verbose := flags.Bool("v", false, "log every run")
 	if err := flags.Parse(args); err != nil {
@@ -125,6 +133,7 @@ func measureCommand(ctx context.Context, args []string) error {
 	if *quick {
 		b.rounds, b.duration, b.idle, b.offline, b.quick = 1, 250*time.Millisecond, 100, 400, true
 	}
+	b.sources = *src
 	level := slog.LevelInfo
 	if *verbose {
 		level = slog.LevelDebug

@@ -20,7 +20,7 @@ func (b *bench) profileAll(ctx context.Context) error {
 	if s == nil {
 		return nil
 	}
-	if err := os.MkdirAll(b.profileDir, 0o755); err != nil {
+	if err := os.MkdirAll(b.sources.profiles, 0o755); err != nil {
 		return err
 	}
 	url := strings.TrimSuffix(b.profile, "/")
@@ -28,7 +28,7 @@ func (b *bench) profileAll(ctx context.Context) error {
 		url = "unix:" + adminSocket(s.dir) + ":/debug/pprof"
 	}
 	for _, sc := range b.scenarios {
-		path := filepath.Join(b.profileDir, sc.name+".pprof")
+		path := filepath.Join(b.sources.profiles, sc.name+".pprof")
 		if err := b.profileOnce(ctx, sc, s, url, path); err != nil {
 			return fmt.Errorf("profile of %s: %w", sc.name, err)
 		}

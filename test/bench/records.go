@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -97,6 +98,9 @@ func readRecords(paths ...string) (*records, error) {
 		}
 		if merged == nil {
 			merged = r
+			if merged.Versions == nil {
+				merged.Versions = map[string]string{}
+			}
 			continue
 		}
 		again := map[string]bool{}
@@ -104,7 +108,9 @@ func readRecords(paths ...string) (*records, error) {
 			again[run.Scenario] = true
 		}
 		merged.Runs = append(slices.DeleteFunc(merged.Runs, func(run record) bool { return again[run.Scenario] }), r.Runs...)
-		merged.Machine, merged.Options, merged.Versions = r.Machine, r.Options, r.Versions
+		merged.Machine = r.Machine
+		merged.Options += "; then " + r.Options
+		maps.Copy(merged.Versions, r.Versions)
 	}
 	if merged == nil {
 		return nil, errors.New("no results to read")
