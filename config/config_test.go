@@ -168,7 +168,6 @@ func TestProblems(t *testing.T) {
 		{"demo in production", "listeners: [{kind: http, address: ':1', endpoints: [demo]}]\n", "1:53", "listeners[0].endpoints[0]", "development mode"},
 		{"public_url with path", "listeners: [{kind: http, address: ':1', public_url: 'https://a/b'}]\n", "1:53", "listeners[0].public_url", "scheme and host"},
 		{"limits against each other", "limits: {outbox_size: 64KiB}\n", "1:23", "limits.outbox_size", "at least limits.stanza_size"},
-		{"requests and hold", "bosh: {max_hold: 2}\n", "", "bosh.max_requests", "at least 3"},
 		{"origin with path", "websocket: {origins: ['https://a.example/x']}\n", "1:23", "websocket.origins[0]", "without a path"},
 		{"webhook scheme", strings.Replace(hook, "https:", "ftp:", 1) + "]\n", "", "webhooks[0].url", "http or https"},
 		{"weak secret", strings.Replace(hook, secret, "whsec_c2hvcnQ=", 1) + "]\n", "", "webhooks[0].secrets[0]", "openssl rand"},
@@ -358,10 +357,10 @@ func TestDiff(t *testing.T) {
 	b.Listeners[0].Address = ":1"
 	b.Listeners[1].RequireTLS = false
 	live, restart := Diff(a, b)
-	if want := []string{"hosts[0].certificate", "log.level", "limits.depth", "websocket.origins", "webhooks"}; !slices.Equal(live, want) {
+	if want := []string{"hosts[0].certificate", "log.level", "limits.depth", "websocket.origins"}; !slices.Equal(live, want) {
 		t.Errorf("live %q, want %q", live, want)
 	}
-	if want := []string{"log.format", "listeners[0].address", "listeners[1].require_tls"}; !slices.Equal(restart, want) {
+	if want := []string{"log.format", "listeners[0].address", "listeners[1].require_tls", "webhooks"}; !slices.Equal(restart, want) {
 		t.Errorf("restart %q, want %q", restart, want)
 	}
 }

@@ -35,7 +35,7 @@ type Config struct {
 	REST REST `yaml:"rest"`
 	// Where messages are posted as JSON. A webhook owns whole gateway domains,
 	// or watches some addresses, or both.
-	Webhooks []Webhook `yaml:"webhooks" live:"true"`
+	Webhooks []Webhook `yaml:"webhooks"`
 	// Measurements, served by listeners with the endpoint metrics.
 	Metrics Metrics `yaml:"metrics"`
 	// How the server stops on SIGTERM or SIGINT.
@@ -168,10 +168,9 @@ type Limits struct {
 type BOSH struct {
 	// The longest time that a request is held without data ('wait').
 	MaxWait time.Duration `yaml:"max_wait" range:"1s..10m"`
-	// Requests that are held at a time ('hold').
+	// Requests that are held at a time ('hold'). A client may have one more open
+	// ('requests'), so that it can always send.
 	MaxHold int `yaml:"max_hold" range:"1..10"`
-	// Requests that a client may have open at a time ('requests'); more than hold.
-	MaxRequests int `yaml:"max_requests" range:"2..20"`
 	// Silence after which a session ends ('inactivity').
 	Inactivity time.Duration `yaml:"inactivity" range:"5s..1h"`
 	// The shortest time between two empty requests of a polling client ('polling').

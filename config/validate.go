@@ -68,9 +68,6 @@ func (d *decoder) validate(c *Config) {
 	if c.Limits.HandshakeTimeout > c.Limits.LoginTimeout {
 		d.report("limits.handshake_timeout", "is longer than limits.login_timeout, of which it is a part; write at most %s", formatDuration(c.Limits.LoginTimeout))
 	}
-	if c.BOSH.MaxRequests <= c.BOSH.MaxHold { // XEP-0124 §7.2: one more, so that a client can always send
-		d.report("bosh.max_requests", "must be more than bosh.max_hold; write at least %d", c.BOSH.MaxHold+1)
-	}
 	d.validateOrigins("websocket.origins", c.WebSocket.Origins)
 	d.validateOrigins("bosh.origins", c.BOSH.Origins)
 	if len(c.SASL.Mechanisms) == 0 {

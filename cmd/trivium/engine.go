@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"trivium/core/auth"
 	"trivium/core/c2s"
 	"trivium/core/certs"
+	"trivium/core/jid"
 	"trivium/core/mod"
 	"trivium/core/mod/offline"
 	"trivium/core/mod/private"
@@ -23,6 +25,7 @@ import (
 	"trivium/core/sasl"
 	"trivium/core/store"
 	"trivium/core/wire"
+	"trivium/httpapi/webhook"
 )
 
 // engine is the server without its listeners: what the subcommands work on when
@@ -35,6 +38,8 @@ type engine struct {
 	certs *certs.Store
 	core  *core.Server
 	admin admin.Registry
+
+	webhooks *webhook.Service
 }
 
 func newEngine(ctx context.Context, cfg *config.Config, log *slog.Logger) (*engine, error) {
@@ -46,14 +51,14 @@ func newEngine(ctx context.Context, cfg *config.Config, log *slog.Logger) (*engi
 	if e.db, err = store.Open(ctx, store.Options{Path: cfg.Path(cfg.Store.Path), Logger: log}); err != nil {
 		return nil, err
 	}
-	if err := e.build(); err != nil {
+	if err := e.build(ctx); err != nil {
 		e.close()
 		return nil, err
 	}
 	return e, nil
 }
 
-func (e *engine) build() error {
+func (e *engine) build(ctx context.Context) error {
 	cfg := e.cfg
 	var err error
 	if e.users, err = auth.New(e.db, auth.Options{Iterations: cfg.SASL.Iterations, Logger: e.log}); err != nil {
@@ -69,12 +74,20 @@ func (e *engine) build() error {
 	}
 	sessions := sessionOptions(cfg)
 	sessions.Throttle = auth.NewThrottle(auth.ThrottleOptions{})
+	var hookErr error
 	e.core, err = core.New(core.Options{
 		Hosts: hosts, Store: e.db, Auth: e.users, Certs: e.certs, Logger: e.log,
 		SASL: saslOptions(cfg), Sessions: sessions,
-		Modules: func(*core.Server) []module.Module { return mod.Standard(e.users, moduleOptions(cfg)) },
+		Modules: func(s *core.Server) []module.Module {
+			var hooks *webhook.Service
+			if hooks, hookErr = newWebhooks(ctx, cfg, s, e.log); hookErr != nil {
+				return nil
+			}
+			e.webhooks = hooks
+			return append([]module.Module{hooks}, mod.Standard(e.users, moduleOptions(cfg))...)
+		},
 	})
-	if err != nil {
+	if err = errors.Join(err, hookErr); err != nil {
 		return err
 	}
 	e.admin.Add(admin.Accounts(e.users, e.core.Router, e.core.Hosts())...)
@@ -159,4 +172,25 @@ func moduleOptions(cfg *config.Config) mod.Options {
 		}
 	}
 	return o
+}
+
+func newWebhooks(ctx context.Context, cfg *config.Config, s *core.Server, log *slog.Logger) (*webhook.Service, error) {
+	var list []webhook.Endpoint
+	for _, h := range cfg.Webhooks {
+		e := webhook.Endpoint{
+			Name: h.Name, URL: h.URL, Domains: h.Domains, AllowPrivate: h.AllowPrivate, Timeout: h.Timeout, GiveUpAfter: h.GiveUpAfter,
+		}
+		for _, secret := range h.Secrets {
+			e.Secrets = append(e.Secrets, secret.Reveal())
+		}
+		for _, w := range h.Watch {
+			j, err := jid.Parse(w)
+			if err != nil {
+				return nil, fmt.Errorf("webhooks: watch: %w", err)
+			}
+			e.Watch = append(e.Watch, j)
+		}
+		list = append(list, e)
+	}
+	return webhook.New(ctx, list, webhook.Options{Router: s.Router, Store: s.Store, Logger: log, Limits: afterLogin(cfg)})
 }

@@ -16,31 +16,58 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
+	"trivium/bosh"
 	"trivium/config"
 	"trivium/core/stream"
+	"trivium/httpapi"
 	"trivium/websocket"
 )
 
 // web is everything that HTTP listeners serve.
 type web struct {
 	*engine
-	ready atomic.Bool
-
-	websocket, websocketBehindTLS *websocket.Handler
+	ready   atomic.Bool
+	api     *httpapi.API
+	direct  framings // reached as they are
+	proxied framings // reached through a proxy that speaks TLS
 
 	mu      sync.Mutex
 	servers []*http.Server
 }
 
+// framings are the two ways of XMPP over HTTP.
+type framings struct {
+	websocket *websocket.Handler
+	bosh      *bosh.Handler
+}
+
 func newWeb(e *engine) (*web, error) {
+	cfg := e.cfg
 	w := &web{engine: e}
-	accept := func(c stream.Conn, over func()) { e.core.Accept(c, false, over) }
-	ws := websocket.Options{
-		Limits: e.core.Sessions.Before(), Origins: e.cfg.WebSocket.Origins, PingInterval: interval(e.cfg.WebSocket.PingInterval),
+	var err error
+	w.api, err = httpapi.New(httpapi.Options{
+		Router: e.core.Router, Auth: e.users, MaxBody: int64(cfg.REST.MaxBody), Limits: afterLogin(cfg), Rate: cfg.REST.Rate,
+		Webhooks: e.webhooks.Status, Version: version, Logger: e.log,
+	})
+	if err != nil {
+		return nil, err
 	}
-	w.websocket = websocket.New(accept, ws)
-	ws.Secure, ws.Remote = proxied, forwardedFor
-	w.websocketBehindTLS = websocket.New(accept, ws)
+	accept := func(c stream.Conn, over func()) { e.core.Accept(c, false, over) }
+	make := func(secure func(*http.Request) bool, remote func(*http.Request) net.Addr) framings {
+		return framings{
+			websocket.New(accept, websocket.Options{
+				Limits: e.core.Sessions.Before(), Origins: cfg.WebSocket.Origins, PingInterval: interval(cfg.WebSocket.PingInterval),
+				Secure: secure, Remote: remote,
+			}),
+			bosh.New(accept, bosh.Options{
+				Limits: e.core.Sessions.Before(), Origins: cfg.BOSH.Origins,
+				MaxWait: cfg.BOSH.MaxWait, MaxHold: cfg.BOSH.MaxHold, Inactivity: cfg.BOSH.Inactivity,
+				Polling: cfg.BOSH.Polling, MaxPause: cfg.BOSH.MaxPause, MaxBody: 2 * int64(cfg.Limits.StanzaSize),
+				Secure: secure, Remote: remote,
+			}),
+		}
+	}
+	w.direct, w.proxied = make(nil, nil), make(vouched, forwardedFor)
 	return w, nil
 }
 
@@ -52,8 +79,8 @@ func interval(d time.Duration) time.Duration {
 	return d
 }
 
-// proxied vouches for requests on a listener that a TLS proxy stands in front of.
-func proxied(*http.Request) bool { return true }
+// vouched says that a TLS proxy stands in front of the listener.
+func vouched(*http.Request) bool { return true }
 
 // forwardedFor returns the client's address as the nearest proxy tells it: the
 // last of X-Forwarded-For, which is the one that the proxy added.
@@ -74,18 +101,26 @@ func (w *web) mount(*demoSetup) {}
 func (w *web) handler(l config.Listener) http.Handler {
 	r := chi.NewRouter()
 	has := func(endpoint string) bool { return slices.Contains(l.Endpoints, endpoint) }
+	f := w.direct
+	if l.BehindTLS {
+		f = w.proxied
+	}
 	if has("websocket") {
-		h := w.websocket
-		if l.BehindTLS {
-			h = w.websocketBehindTLS
-		}
-		r.Handle(websocket.Path, h)
+		r.Handle(websocket.Path, f.websocket)
+	}
+	if has("bosh") {
+		r.Handle(bosh.Path, f.bosh)
+	}
+	if has("rest") {
+		r.Route("/api/v1", w.api.Mount)
 	}
 	return r
 }
 
 // start runs the background work of the endpoints until ctx ends.
-func (w *web) start(ctx context.Context, wg *sync.WaitGroup) {}
+func (w *web) start(ctx context.Context, wg *sync.WaitGroup) {
+	wg.Go(func() { w.webhooks.Run(ctx) })
+}
 
 // reload takes over what may change live.
 func (w *web) reload(next *config.Config) {}
@@ -109,8 +144,10 @@ func (w *web) stop(grace time.Duration) {
 			s.Close()
 		}
 	}
-	w.websocket.Close()
-	w.websocketBehindTLS.Close()
+	for _, f := range []framings{w.direct, w.proxied} {
+		f.websocket.Close()
+		f.bosh.Close()
+	}
 }
 
 func tlsListener(ln net.Listener, cfg *tls.Config) net.Listener { return tls.NewListener(ln, cfg) }
