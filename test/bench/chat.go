@@ -154,6 +154,9 @@ func runChat(ctx context.Context, b *bench, s *server, r road, size int) (*outco
 	await(drainLimit, func() bool { sent, received, _ := totals(pairs); return received >= sent })
 	sent, received, strays := totals(pairs)
 	ops := after - before
+	if ops == 0 {
+		return nil, errSilent
+	}
 	return &outcome{
 		Metrics: map[string]float64{"cpu_us": micros(cpu, ops), "per_second": float64(ops) / passed.Seconds()},
 		Sent:    sent, Received: received, Errors: strays,

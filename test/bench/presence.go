@@ -222,6 +222,9 @@ func runPresence(ctx context.Context, b *bench, s *server) (*outcome, error) {
 	await(drainLimit, func() bool { n, changes := delivered(); return n >= changes*presenceContacts })
 	received, sent := delivered()
 	ops := after - before
+	if ops == 0 {
+		return nil, errSilent
+	}
 	return &outcome{
 		Metrics: map[string]float64{"cpu_us": micros(cpu, ops), "per_second": float64(ops) / passed.Seconds()},
 		Sent:    sent * presenceContacts, Received: received,

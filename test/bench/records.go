@@ -151,6 +151,26 @@ func spreadOf(values []float64) spread {
 	return spread{min: values[0], median: median, max: values[n-1], n: n}
 }
 
+// sound returns an error when a server failed in a run, or lost something: then it
+// does not work, whatever its speed. Missed goals are not errors.
+func (r *records) sound(server string) error {
+	var errs []error
+	for _, run := range r.Runs {
+		switch {
+		case run.Server != server || run.Skipped != "":
+		case run.Failure != "":
+			errs = append(errs, fmt.Errorf("%s, round %d: %s", run.Scenario, run.Round, run.Failure))
+		case run.Sent > run.Received || run.Errors > 0:
+			errs = append(errs, fmt.Errorf("%s, round %d: %d of %d lost, %d errors", run.Scenario, run.Round,
+				run.Sent-run.Received, run.Sent, run.Errors))
+		}
+	}
+	if len(errs) > 0 {
+		return fmt.Errorf("%s does not work: %w", server, errors.Join(errs...))
+	}
+	return nil
+}
+
 // tally sums what was lost and what failed.
 type tally struct {
 	sent, lost, surplus, errors int64

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -61,6 +62,13 @@ func TestVerdict(t *testing.T) {
 		}
 	}
 	var b bytes.Buffer
+	if err := r.sound("trivium"); err == nil || !strings.Contains(err.Error(), "presence, round 1: 3 of 10 lost") ||
+		!strings.Contains(err.Error(), "chat-ws-32, round 2: no answer") || strings.Contains(err.Error(), "chat-tcp") {
+		t.Errorf("sound: %v", err)
+	}
+	if err := r.sound("ejabberd"); strings.Contains(fmt.Sprint(err), "chat") {
+		t.Errorf("sound of ejabberd: %v", err)
+	}
 	notes := t.TempDir()
 	if err := os.WriteFile(filepath.Join(notes, "chat-tcp-32.md"), []byte("The scanner copies twice.\n"), 0o644); err != nil {
 		t.Fatal(err)

@@ -82,6 +82,9 @@ func runREST(ctx context.Context, b *bench, s *server) (*outcome, error) {
 		return nil, err
 	}
 	ops := posted.Load() - before
+	if ops == 0 {
+		return nil, errSilent
+	}
 	stop.Store(true)
 	posters.Wait()
 	await(drainLimit, func() bool { return received.Load() >= posted.Load()-failed.Load() })

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -71,6 +72,9 @@ func (w window) close() (cpu, passed time.Duration, err error) {
 	now, err := w.meter.cpu()
 	return now - w.cpu, passed, err
 }
+
+// errSilent ends a run in which there is nothing to divide by.
+var errSilent = errors.New("nothing came through in the measured window")
 
 // micros returns d per operation in microseconds, 0 when there was none.
 func micros(d time.Duration, ops int64) float64 {
