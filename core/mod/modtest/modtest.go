@@ -239,6 +239,13 @@ func (c *Client) Close() {
 	c.Session.Drop()
 }
 
+// Discard makes the connection forget what is written, for benchmarks.
+func (c *Client) Discard() {
+	c.conn.mu.Lock()
+	c.conn.discard = true
+	c.conn.mu.Unlock()
+}
+
 // Stall makes the connection keep what is written as a peer does that does not
 // read; Resume lets it go.
 func (c *Client) Stall() { c.conn.stall() }
@@ -251,12 +258,19 @@ type conn struct {
 	out *recorder
 
 	mu      sync.Mutex
+	discard bool
 	stalled bool
 	kept    []string
 	done    func(error)
 }
 
 func (c *conn) Write(b stream.Batch, done func(error)) (bool, error) {
+	c.mu.Lock()
+	discard := c.discard
+	c.mu.Unlock()
+	if discard {
+		return true, nil
+	}
 	var elements []string
 	at := 0
 	for _, end := range b.Ends {

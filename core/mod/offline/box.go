@@ -35,7 +35,7 @@ type flight struct {
 	receipt *module.Receipt
 	stanzas []*stanza.Stanza
 	since   time.Time
-	lost    int // from this one on they have not left; guarded by box.mu
+	back    []bool // which ones have not left; guarded by box.mu
 }
 
 // open returns an account's box, locked.
@@ -116,11 +116,13 @@ func (m *Module) returned(account jid.JID, p *module.Packet) bool {
 	}
 	for i, st := range f.stanzas {
 		if st == p.Stanza {
-			f.lost = min(f.lost, i)
+			f.back[i] = true
 			return true
 		}
 	}
-	f.lost = 0 // readdressed by the router: repeat all rather than lose one
+	for i := range f.back { // readdressed by the router: repeat all rather than lose one
+		f.back[i] = true
+	}
 	return true
 }
 

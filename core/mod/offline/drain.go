@@ -2,6 +2,7 @@ package offline
 
 import (
 	"context"
+	"slices"
 
 	"trivium/core/module"
 	"trivium/core/stanza"
@@ -37,6 +38,7 @@ func (m *Module) arrived(ctx context.Context, p *module.Packet) error {
 		return nil
 	}
 	b.draining = true
+	b.news = b.pending > 0 // what is committed is in the first read
 	d := &drain{m: m, box: b, session: s, stale: b.deleting > 0}
 	m.close(b)
 	if !d.stale {
@@ -64,6 +66,7 @@ type drain struct {
 	stale   bool  // what is being written has to be waited for before the next read
 	cursor  int64 // messages up to this id have left
 	rows    []row
+	more    bool // the last read was cut off
 	turn    module.Turn
 }
 
@@ -80,16 +83,21 @@ func (d *drain) run(ctx context.Context) {
 				d.fail(err)
 				return
 			}
-			d.stale = false
+			d.stale, d.more = false, true
 		case len(d.rows) == 0:
 			if d.finish() {
 				return
 			}
 			continue
-		case !d.deliver() && !d.handOver():
+		case d.deliver():
+		case d.handOver():
+			continue // stale
+		default:
 			return
 		}
-		if err := d.read(ctx); err != nil {
+		if !d.more {
+			d.rows = d.rows[:0]
+		} else if err := d.read(ctx); err != nil {
 			d.fail(err)
 			return
 		}
@@ -130,15 +138,16 @@ func (d *drain) read(ctx context.Context) error {
 		}
 		d.rows = append(d.rows, r)
 	}
+	d.more = len(d.rows) == d.m.opt.Batch || size >= batchBytes
 	return rows.Err()
 }
 
 // deliver sends the batch, waits until it has left and has it deleted. It
-// returns false when the session was lost or became unavailable on the way; then the cursor stands
-// before the first message that has not left.
+// returns false when the session was lost or became unavailable on the way; then
+// what has not left is read again.
 func (d *drain) deliver() bool {
 	left := make(chan struct{})
-	f := &flight{lost: len(d.rows), since: d.m.host.Now(), stanzas: make([]*stanza.Stanza, len(d.rows))}
+	f := &flight{since: d.m.host.Now(), stanzas: make([]*stanza.Stanza, len(d.rows)), back: make([]bool, len(d.rows))}
 	f.receipt = module.NewReceipt(func(error) { close(left) })
 	for i, r := range d.rows {
 		f.stanzas[i] = r.st
@@ -150,7 +159,9 @@ func (d *drain) deliver() bool {
 	for i, r := range d.rows {
 		if r.st != nil && (!wants(d.session) || !d.session.Deliver(&d.turn, r.st, f.receipt)) {
 			d.box.mu.Lock()
-			f.lost = min(f.lost, i)
+			for k := i; k < len(f.back); k++ {
+				f.back[k] = true
+			}
 			d.box.mu.Unlock()
 			break
 		}
@@ -160,21 +171,30 @@ func (d *drain) deliver() bool {
 	<-left
 
 	d.box.mu.Lock()
-	n := f.lost
 	d.box.flight = nil
 	d.box.mu.Unlock()
-	if n > 0 {
-		d.remove(d.rows[n-1].id)
-		d.m.Stats.Delivered.Add(int64(n))
+	if !slices.Contains(f.back, true) {
+		d.m.Stats.Delivered.Add(int64(len(d.rows)))
+		after := d.cursor
+		d.cursor = d.rows[len(d.rows)-1].id
+		d.remove(after, d.cursor)
+		return true
 	}
-	return n == len(d.rows)
+	for i, back := range f.back {
+		if !back { // the router has found another session for it, or it left in time
+			d.m.Stats.Delivered.Add(1)
+			d.remove(d.rows[i].id-1, d.rows[i].id)
+		}
+	}
+	d.stale = true
+	return false
 }
 
-// remove deletes what has left, up to an id. Nobody waits for it: if it does not
-// happen the messages come again, with the same stamps.
-func (d *drain) remove(last int64) {
-	account, m, after := d.box.account, d.m, d.cursor
-	d.cursor = last
+// remove deletes what has left: the messages behind one id, up to another. Nobody
+// waits for it: if it does not happen the messages come again, with the same
+// stamps.
+func (d *drain) remove(after, last int64) {
+	account, m := d.box.account, d.m
 	note := func(err error) {
 		b := m.open(account)
 		b.deleting--
