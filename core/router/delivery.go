@@ -23,7 +23,7 @@ func (l local) Handle(ctx context.Context, p *Packet) error {
 			return err
 		}
 		if !ok {
-			return r.noSuchUser(st)
+			return r.noSuchUser(ctx, p)
 		}
 	}
 	if err := r.hooks.Before(ctx, p); err != nil {
@@ -62,8 +62,13 @@ func (r *Router) deliverServer(ctx context.Context, p *Packet) error {
 
 // noSuchUser is RFC 6121 §8.5.1. It must not be told from an existing account
 // without sessions by a stranger (§11).
-func (r *Router) noSuchUser(st *stanza.Stanza) error {
+func (r *Router) noSuchUser(ctx context.Context, p *Packet) error {
+	st := p.Stanza
 	switch st.Kind {
+	case stanza.Presence:
+		if st.Type == stanza.Probe { // §4.3.2, rule 1
+			_ = r.Send(ctx, p.Turn, stanza.New(stanza.Presence, stanza.Unsubscribed, st.To.Bare(), st.From, st.ID), nil)
+		}
 	case stanza.IQ:
 		if st.Type == stanza.Get || st.Type == stanza.Set {
 			return r.hooks.Refuse(st)
