@@ -42,7 +42,6 @@ func (m *Module) Register(h *module.Host) error {
 	h.IQ(module.Own, stanza.Set, NS, "disable", m.switchTo(false))
 	// The request may also be addressed to the server: XEP-0280 §4 has no 'to'.
 	h.Outbound(module.Observe, stanza.Message, m.copySent)
-	h.Inbound(module.Rewrite, stanza.Message, m.stripPrivate)
 	h.Inbound(module.Observe, stanza.Message, m.copyReceived)
 	return nil
 }
@@ -179,10 +178,4 @@ func (f forwarded) AppendXML(dst []byte) []byte {
 	dst = append(dst, "</forwarded></"...)
 	dst = append(dst, f.direction...)
 	return append(dst, '>')
-}
-
-// stripPrivate takes the <private/> out before delivery (XEP-0280 §9).
-func (m *Module) stripPrivate(_ context.Context, p *module.Packet) error {
-	p.Stanza = p.Stanza.Without(func(c stanza.Child) bool { return c.Is(NS, "private") })
-	return nil
 }
