@@ -133,6 +133,7 @@ func (s *session) send(ps ...stanza.Payload) error {
 func (s *session) serve(ctx context.Context) error {
 	for {
 		var err error
+		s.event = stream.Event{} // nothing is held while waiting
 		if s.event, err = s.conn.Read(s.idle); err != nil {
 			return err
 		}

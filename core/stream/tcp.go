@@ -175,6 +175,7 @@ func (c *TCP) fill(idle func()) error {
 	switch {
 	case len(rest) == 0:
 		c.carry = nil
+		_, _, _ = c.scan.Next(nil) // gives the scanner's working memory back
 	case c.buf == nil:
 		c.carry = rest // part of carry already
 	default:
