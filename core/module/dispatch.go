@@ -131,6 +131,9 @@ func (h *Host) request(ctx context.Context, p *Packet) error {
 // refuse is what an account that is not there answers: what a stranger gets
 // from one that is (RFC 6121 §8.5.1, §11).
 func (h *Host) refuse(st *stanza.Stanza) error {
+	if st.To.IsFull() {
+		return &stanza.Error{Condition: stanza.ServiceUnavailable} // RFC 6121 §8.5.3.1
+	}
 	child, err := requestChild(st)
 	if err != nil {
 		return err
