@@ -370,3 +370,75 @@ func TestReplacedSession(t *testing.T) {
 	juliet.Take()
 	s.Peer("remote.example").Expect(`<presence from='juliet@example.com/balcony' to='tybalt@remote.example' type='unavailable'/>`)
 }
+
+// RFC 6121 §11: an account that does not exist answers strangers as one that does.
+func TestStrangersLearnNothing(t *testing.T) {
+	s := modtest.New(t, modules()...)
+	s.Missing("ghost@example.com")
+	s.Connect(balcony).Send(`<presence/>`)
+	tybalt := s.Connect("tybalt@example.org/x")
+	for _, xml := range []string{
+		`<iq type='get' id='i' to='%s/balcony'><query xmlns='jabber:iq:roster'/></iq>`,
+		`<iq type='get' id='i' to='%s/other'><query xmlns='jabber:iq:roster'/></iq>`,
+		`<iq type='set' id='i' to='%s'><query xmlns='jabber:iq:roster'/></iq>`,
+		`<iq type='get' id='i' to='%s'><x xmlns='urn:unknown'/></iq>`,
+		`<iq type='get' id='i' to='%s/balcony'><x xmlns='urn:unknown'/></iq>`,
+		`<presence id='i' to='%s'/>`,
+		`<presence id='i' to='%s' type='unavailable'/>`,
+		`<presence id='i' to='%s' type='subscribed'/>`,
+		`<presence id='i' to='%s' type='unsubscribe'/>`,
+		`<presence id='i' to='%s' type='unsubscribed'/>`,
+	} {
+		tybalt.Send(fmt.Sprintf(xml, "ghost@example.com"))
+		ghost := strings.ReplaceAll(strings.Join(tybalt.Take(), "\n"), "ghost@", "juliet@")
+		tybalt.Send(fmt.Sprintf(xml, "juliet@example.com"))
+		if juliet := strings.Join(tybalt.Take(), "\n"); juliet != ghost {
+			t.Errorf("%s\n  there: %s\nmissing: %s", xml, juliet, ghost)
+		}
+		tybalt.Send(`<presence to='juliet@example.com' type='unavailable'/>`)
+	}
+}
+
+// A contact that cannot be reached is told of once, by an error.
+func TestUnreachableContact(t *testing.T) {
+	s := modtest.New(t, presence.New(contacts{}.see("x@unreachable.example", "juliet@example.com"), presence.Options{}))
+	juliet := s.Connect(balcony)
+	juliet.Send(`<presence id='p'/>`)
+	juliet.ExpectSet(`<presence id='p' from='juliet@example.com/balcony' to='juliet@example.com/balcony'/>`,
+		`<presence id='p' from='x@unreachable.example' to='juliet@example.com/balcony' type='error'><error type='cancel'>`+
+			`<remote-server-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></presence>`)
+	juliet.Send(`<presence type='unavailable'/>`)
+	juliet.Expect(`<presence from='juliet@example.com/balcony' to='juliet@example.com/balcony' type='unavailable'/>`)
+	juliet.Quiet()
+}
+
+// What a broadcast costs does not grow with an allocation for each contact.
+func TestBroadcastAllocations(t *testing.T) {
+	cost := func(n int) float64 {
+		var friends []string
+		for i := range n {
+			friends = append(friends, fmt.Sprintf("friend%d@example.org", i))
+		}
+		s := modtest.New(t, presence.New(mutual("juliet@example.com", friends...), presence.Options{}))
+		for _, f := range friends {
+			c := s.Connect(f + "/x")
+			c.Discard()
+			c.Send(`<presence/>`)
+		}
+		juliet := s.Connect(balcony)
+		juliet.Discard()
+		st := modtest.Parse(t, `<presence><show>away</show></presence>`)
+		st.From = juliet.JID
+		var turn module.Turn
+		return testing.AllocsPerRun(200, func() {
+			p := module.Packet{Stanza: st, Session: juliet.Session, Turn: &turn}
+			if err := s.Host.Announce(t.Context(), &p); err != nil {
+				t.Fatal(err)
+			}
+			turn.Flush()
+		})
+	}
+	if few, many := cost(2), cost(100); many > few+5 {
+		t.Errorf("%v allocations with 2 contacts, %v with 100", few, many)
+	}
+}
