@@ -5,7 +5,7 @@
 // no list; whatever reaches sessions by another way asks through
 // module.Host.Barred. Subscriptions outlive a block ("polite blocking", §4).
 //
-// spec: XEP-0191 1.3 | all | complete | blocking
+//spec:xep-0191 1.3 complete | Blocking Command | blocking, both ways of every stanza
 package blocking
 
 import (

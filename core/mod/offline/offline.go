@@ -8,9 +8,9 @@
 // messages with the stamps they had, and loses none. What arrives meanwhile takes
 // its place behind.
 //
-// spec: XEP-0160 1.0.1 | all | complete | offline messages
-// spec: XEP-0203 2.0 | §3 | complete | stamps of offline messages
-// spec: XEP-0334 1.0.0 | §4.2, §4.4 | complete | no-store and store
+//spec:xep-0160 1.0.1 complete | Best Practices for Handling Offline Messages | offline messages
+//spec:xep-0203 2.0 partial | Delayed Delivery | stamps of offline messages
+//spec:xep-0334 1.0.0 partial | Message Processing Hints | no-store and store
 package offline
 
 import (

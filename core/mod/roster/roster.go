@@ -105,11 +105,12 @@ func (m *Module) Register(h *module.Host) error {
 	h.Outbound(module.Rewrite, stanza.Presence, m.send)
 	h.Inbound(module.Rewrite, stanza.Presence, m.receive)
 	h.Broadcast(module.Observe, m.remind)
+	features := stanza.Raw(stanza.El(NSVersioning, "ver").String() + stanza.El(NSPreApproval, "sub").String())
 	h.StreamFeature(func(st module.Stage, _ string) stanza.Payload {
 		if st != module.AfterLogin {
 			return nil
 		}
-		return stanza.Payloads{stanza.El(NSVersioning, "ver"), stanza.El(NSPreApproval, "sub")}
+		return features
 	})
 	h.Removed(func(tx *store.Tx, account jid.JID) error {
 		m.books.Forget(account)
