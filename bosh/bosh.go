@@ -168,15 +168,18 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	buf := buffers.Get().(*bytes.Buffer)
 	rc := http.NewResponseController(w)
 	_ = rc.SetReadDeadline(time.Now().Add(h.opt.BodyTimeout))
-	_, err := buf.ReadFrom(http.MaxBytesReader(w, r.Body, h.opt.MaxBody))
-	_ = rc.SetReadDeadline(time.Time{})
-	if err != nil {
+	if _, err := buf.ReadFrom(http.MaxBytesReader(w, r.Body, h.opt.MaxBody)); err != nil {
 		give(buf)
 		if _, tooLarge := err.(*http.MaxBytesError); tooLarge {
 			h.refuse(w, policyViolation)
+			return
 		}
+		// The deadline stays, so that net/http does not wait for the rest.
+		w.Header().Set("Connection", "close")
+		http.Error(w, "The request did not come in time.", http.StatusRequestTimeout)
 		return
 	}
+	_ = rc.SetReadDeadline(time.Time{}) // or it would end the request while it is held
 	b, problem := parse(buf)
 	if b == nil {
 		give(buf)
