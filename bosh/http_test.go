@@ -20,7 +20,7 @@ import (
 // site is a real HTTP server with the endpoint on a router.
 func site(t testing.TB, secure bool, opt Options) (*httptest.Server, chan *peer) {
 	t.Helper()
-	peers := make(chan *peer, 64)
+	peers := make(chan *peer, 4096)
 	h := New(taking(func(c stream.Conn) {
 		p := &peer{conn: c}
 		peers <- p
