@@ -124,6 +124,7 @@ type Host struct {
 	features  []func(Stage, string) stanza.Payload
 	removed   []func(*store.Tx, jid.JID) error
 	barriers  []func(context.Context, jid.JID, jid.JID) bool
+	stops     []func()
 	disco     Disco
 	err       error
 	exists    func(context.Context, jid.JID) (bool, error)
