@@ -37,7 +37,6 @@ type Server struct {
 	missing map[jid.JID]bool
 	peers   map[string]*Peer
 	offset  time.Duration
-	mods    []module.Module
 	clients []*Client
 }
 
@@ -68,7 +67,6 @@ func NewWith(tb testing.TB, o Options, mods ...module.Module) *Server {
 			tb.Error(err)
 		}
 	})
-	s.mods = mods
 	s.Router = router.New(router.Options{Remote: remote{s}, Now: s.Now})
 	hosts := []string{"example.org", "example.com", "example.net"}
 	for _, h := range hosts {
@@ -91,11 +89,7 @@ func (s *Server) stop() {
 		s.Router.Unbind(c.Session)
 		c.Session.Drop()
 	}
-	for _, m := range s.mods {
-		if w, ok := m.(interface{ Wait() }); ok {
-			w.Wait()
-		}
-	}
+	s.Host.Stop()
 }
 
 type testWriter struct{ tb testing.TB }
@@ -144,7 +138,7 @@ func (s *Server) Remove(account string) {
 func (s *Server) Restart(mods ...module.Module) *Server {
 	s.tb.Helper()
 	s.stop()
-	n := &Server{tb: s.tb, Store: s.Store, missing: s.missing, peers: map[string]*Peer{}, offset: s.offset, mods: mods}
+	n := &Server{tb: s.tb, Store: s.Store, missing: s.missing, peers: map[string]*Peer{}, offset: s.offset}
 	s.tb.Cleanup(n.stop)
 	n.Router = router.New(router.Options{Remote: remote{n}, Now: n.Now})
 	for _, h := range s.Host.Hosts {

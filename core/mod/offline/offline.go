@@ -109,6 +109,7 @@ func (m *Module) Register(h *module.Host) error {
 	h.Inbound(module.Rewrite, stanza.Message, m.queue)
 	h.Broadcast(module.Rewrite, m.announced)
 	h.Broadcast(module.Observe, m.arrived)
+	h.OnStop(m.Wait)
 	h.Removed(func(tx *store.Tx, account jid.JID) error {
 		if b, ok := m.boxes.Load(account); ok {
 			b.recount.Store(true)
