@@ -500,17 +500,13 @@ func (c *Conn) finish() error {
 		n, _ := c.pipe.Read((*buf)[:cap(*buf)])
 		left -= n
 	}
+	c.linger()
 	return io.EOF
 }
 
-// end drops the connection when the session is over, after our last frames if it
-// was closed in order.
-func (c *Conn) end() {
-	defer c.Abort()
-	if !c.closed.Load() {
-		return
-	}
-	c.sayGoodbye()
+// linger waits until our last frames have left, if the kernel did not take them
+// at once.
+func (c *Conn) linger() {
 	c.mu.Lock()
 	if !c.busy {
 		c.mu.Unlock()
@@ -531,6 +527,14 @@ func (c *Conn) end() {
 	case <-left:
 	case <-limit.C:
 	}
+}
+
+// end drops the connection when the session is over.
+func (c *Conn) end() {
+	if c.closed.Load() {
+		c.sayGoodbye()
+	}
+	c.Abort()
 }
 
 // Abort implements stream.Conn.

@@ -161,14 +161,15 @@ func TestCloseTimeout(t *testing.T) {
 		ended = make(chan time.Duration, 1)
 		c := p.dial(t)
 		expect(t, c, closed)
-		if d := <-ended; d != closeTimeout {
-			t.Errorf("waited %v", d)
-		}
+		c.SetCloseHandler(func(int, string) error { return nil }) // never answered
 		// RFC 7395 §3.6: the closing handshake all the same.
 		_, _, err := c.ReadMessage()
 		var end *gorilla.CloseError
 		if !errors.As(err, &end) || end.Code != 1000 {
 			t.Errorf("read %v", err)
+		}
+		if d := <-ended; d != closeTimeout {
+			t.Errorf("waited %v", d)
 		}
 		c.Close()
 	})
