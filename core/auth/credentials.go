@@ -80,9 +80,26 @@ func (s *Service) keyring(ctx context.Context, hostSecret []byte, n name) (*keyr
 		return nil, fmt.Errorf("auth: %w", err)
 	}
 	if n.cacheable() {
+		ring.pack()
 		s.keys.put(n.clone(), ring, epoch)
 	}
 	return ring, nil
+}
+
+// pack moves the keys into one piece of memory: many rings are kept for long.
+func (r *keyring) pack() {
+	size := 0
+	for _, k := range r.keys {
+		size += len(k.Salt) + len(k.StoredKey) + len(k.ServerKey)
+	}
+	block := make([]byte, 0, size)
+	for i := range r.keys {
+		for _, part := range []*[]byte{&r.keys[i].Salt, &r.keys[i].StoredKey, &r.keys[i].ServerKey} {
+			from := len(block)
+			block = append(block, *part...)
+			*part = block[from:len(block):len(block)]
+		}
+	}
 }
 
 // hostBackend answers for one virtual host.
