@@ -133,6 +133,13 @@ func (r *Router) place(ctx context.Context, p *Packet, not *Session) error {
 	if st.Type == stanza.Headline {
 		return ErrHandled
 	}
+	// A session may outlive its account for a moment, and that of ANONYMOUS has none:
+	// nobody would ever come for what is kept.
+	if ok, err := r.hooks.Exists(ctx, st.To.Bare()); err != nil {
+		return err
+	} else if !ok {
+		return &stanza.Error{Condition: stanza.ServiceUnavailable} // §8.5.1
+	}
 	return r.hooks.NoSession(ctx, p) // §8.5.2.2.1
 }
 
