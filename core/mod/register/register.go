@@ -81,7 +81,7 @@ func (m *Module) Register(h *module.Host) error {
 // fields answers what a new account needs (XEP-0077 §3.1.1).
 func (m *Module) fields(_ context.Context, rq *module.Request) (stanza.Payload, error) {
 	if !m.open[rq.To().Domain()] {
-		return nil, stanza.Err(stanza.NotAllowed, "registration is closed")
+		return nil, stanza.Err(stanza.ServiceUnavailable, "registration is closed") // XEP-0077 §3.1
 	}
 	return stanza.El(NS, "query",
 		stanza.TextEl(NS, "instructions", "Choose a username and password for use with this service."),
@@ -92,7 +92,7 @@ func (m *Module) fields(_ context.Context, rq *module.Request) (stanza.Payload, 
 func (m *Module) create(ctx context.Context, rq *module.Request) (stanza.Payload, error) {
 	host := rq.To().Domain()
 	if !m.open[host] {
-		return nil, stanza.Err(stanza.NotAllowed, "registration is closed")
+		return nil, stanza.Err(stanza.ServiceUnavailable, "registration is closed") // XEP-0077 §3.1
 	}
 	q := rq.Element()
 	user, password := q.ChildText(NS, "username"), q.ChildText(NS, "password")
