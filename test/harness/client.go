@@ -14,7 +14,7 @@ import (
 
 // Patience is how long a client waits for what the server owes it. Nothing waits
 // that long unless the server is wrong.
-const Patience = 15 * time.Second
+const Patience = 10 * time.Second
 
 // Conn is one stream over one framing, as its client sees it. One goroutine at a
 // time uses it.
@@ -36,7 +36,7 @@ type Conn interface {
 var ErrEnd = errors.New("the stream has ended")
 
 // Framings are the ways to reach the server, by name.
-var Framings = []string{"tcp", "websocket"}
+var Framings = []string{"tcp", "websocket", "bosh"}
 
 // Dial connects over a framing.
 func (s *Server) Dial(framing string) (Conn, error) {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"trivium/bosh"
 	"trivium/core"
 	"trivium/core/auth"
 	"trivium/core/c2s"
@@ -89,8 +90,10 @@ func Start(tb testing.TB, o Options) *Server {
 	s.TCP, s.HTTP = tcp.Addr().String(), "http://"+web.Addr().String()
 	accept := func(c stream.Conn, over func()) { s.Core.Accept(c, false, over) }
 	sockets := websocket.New(accept, websocket.Options{})
+	requests := bosh.New(accept, bosh.Options{})
 	mux := http.NewServeMux()
 	mux.Handle(websocket.Path, sockets)
+	mux.Handle(bosh.Path, requests)
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 
 	run, cancel := context.WithCancel(ctx)
@@ -101,6 +104,7 @@ func Start(tb testing.TB, o Options) *Server {
 	tb.Cleanup(func() {
 		cancel()
 		sockets.Close()
+		requests.Close()
 		srv.Close()
 		wg.Wait()
 	})
