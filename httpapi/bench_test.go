@@ -1,0 +1,155 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humachi"
+	"github.com/go-chi/chi/v5"
+
+	"trivium/core/jid"
+	"trivium/core/stanza"
+	"trivium/httpapi/message"
+)
+
+// writer is a ResponseWriter that forgets.
+type writer struct {
+	header http.Header
+	status int
+}
+
+func (w *writer) Header() http.Header         { return w.header }
+func (w *writer) Write(b []byte) (int, error) { return len(b), nil }
+func (w *writer) WriteHeader(code int)        { w.status = code }
+
+const draft = `{"to":"juliet@example.org","body":"` + "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789" + `"}`
+
+func run(b *testing.B, r *rest, h http.Handler) {
+	juliet := r.online("juliet@example.org/balcony")
+	b.ReportAllocs()
+	for b.Loop() {
+		rq := httptest.NewRequest(http.MethodPost, "/api/v1/messages", strings.NewReader(draft))
+		rq.Header.Set("Content-Type", "application/json")
+		rq.Header.Set("Authorization", "Bearer "+r.romeo)
+		w := &writer{header: http.Header{}}
+		h.ServeHTTP(w, rq)
+		if w.status != http.StatusAccepted {
+			b.Fatal(w.status)
+		}
+		juliet.Take()
+	}
+}
+
+// BenchmarkPost is one message to a user who is online, without the socket: the
+// plain handler, and the same work in a handler of huma's.
+func BenchmarkPost(b *testing.B) {
+	b.Run("plain", func(b *testing.B) {
+		r := newREST(b, Options{})
+		mux := chi.NewRouter()
+		mux.Route("/api/v1", r.api.Mount)
+		run(b, r, mux)
+	})
+	b.Run("huma", func(b *testing.B) {
+		r := newREST(b, Options{})
+		mux := chi.NewRouter()
+		c := huma.DefaultConfig("x", "1")
+		c.DocsPath, c.CreateHooks = "", nil
+		api := humachi.New(mux, c)
+		type input struct {
+			Authorization string `header:"Authorization"`
+			Body          message.Draft
+		}
+		type output struct{ Body Accepted }
+		huma.Register(api, huma.Operation{
+			Method: http.MethodPost, Path: "/api/v1/messages", DefaultStatus: http.StatusAccepted,
+		}, func(ctx context.Context, in *input) (*output, error) {
+			token, err := r.users.CheckToken(ctx, strings.TrimPrefix(in.Authorization, "Bearer "))
+			if err != nil {
+				return nil, huma.Error401Unauthorized("")
+			}
+			to, err := message.Address("to", in.Body.To)
+			if err != nil {
+				return nil, huma.Error422UnprocessableEntity("")
+			}
+			from, err := defaultSender(&token)
+			if err != nil {
+				return nil, huma.Error422UnprocessableEntity("")
+			}
+			st, err := in.Body.Stanza(from, to, r.api.opts.Limits)
+			if err != nil {
+				return nil, huma.Error422UnprocessableEntity("")
+			}
+			rq := (&http.Request{}).WithContext(ctx)
+			if p, err := r.api.maySend(rq, &token, from); p != nil || err != nil {
+				return nil, huma.Error403Forbidden("")
+			}
+			if p := r.api.send(rq, st); p != nil {
+				return nil, huma.Error500InternalServerError("")
+			}
+			return &output{Accepted{ID: st.ID, To: to.String(), Status: "accepted"}}, nil
+		})
+		run(b, r, mux)
+	})
+}
+
+// BenchmarkParts tells where the time of a request goes.
+func BenchmarkParts(b *testing.B) {
+	r := newREST(b, Options{})
+	ctx := context.Background()
+	b.Run("token", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := r.users.CheckToken(ctx, r.romeo); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("decode", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			var d message.Draft
+			if err := message.Decode([]byte(draft), &d); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("stanza", func(b *testing.B) {
+		b.ReportAllocs()
+		d := message.Draft{Body: strings.Repeat("0123456789", 10)}
+		for b.Loop() {
+			if _, err := d.Stanza(stanzaFrom, stanzaTo, r.api.opts.Limits); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("send", func(b *testing.B) {
+		b.ReportAllocs()
+		juliet := r.online("juliet@example.org/balcony")
+		rq := httptest.NewRequest(http.MethodPost, "/", nil)
+		st := stanza.New(stanza.Message, stanza.Chat, stanzaFrom, stanzaTo, "id", stanza.TextEl(stanza.NSClient, "body", "hi"))
+		for b.Loop() {
+			if p := r.api.send(rq, st); p != nil {
+				b.Fatal(p)
+			}
+			juliet.Take()
+		}
+	})
+	b.Run("answer", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := json.Marshal(&Accepted{ID: "F6QJ3GMSMSZFQR7GNS5GBCKHB4", To: "juliet@example.org", Status: "accepted"}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+var (
+	stanzaFrom = jid.Must("romeo@example.org")
+	stanzaTo   = jid.Must("juliet@example.org")
+)
