@@ -99,6 +99,10 @@ func (m *Module) account(ctx context.Context, rq *module.Request) (stanza.Payloa
 			return answer(0, ""), nil // XEP-0012 §3: available now
 		}
 	}
+	// It may have left only now: its time is in the store when what is queued is.
+	if err := m.host.Store.Sync(ctx); err != nil {
+		return nil, err
+	}
 	at, status, err := m.last(ctx, account)
 	if err != nil {
 		return nil, err
