@@ -127,6 +127,7 @@ func (s *Server) Run(ctx context.Context, grace time.Duration) {
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer cancel()
 	s.Sessions.Shutdown(end)
+	s.Modules.Stop()
 	s.wg.Wait()
 }
 

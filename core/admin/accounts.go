@@ -46,12 +46,10 @@ func Accounts(users *auth.Service, r *router.Router, hosts []string) []Operation
 	}
 	who := Arg{Name: "jid", Help: "address of the account, user@domain", Required: true}
 	password := Arg{Name: "password", Help: "the password", Required: true, Secret: true}
-	end := func(account jid.JID, text string) int {
-		sessions := r.Account(account).Sessions()
-		for _, s := range sessions {
+	end := func(account jid.JID, text string) {
+		for _, s := range r.Account(account).Sessions() {
 			s.Kick(stream.Err(stream.NotAuthorized, text))
 		}
-		return len(sessions)
 	}
 	return []Operation{
 		{
@@ -84,10 +82,11 @@ func Accounts(users *auth.Service, r *router.Router, hosts []string) []Operation
 				if err != nil {
 					return nil, err
 				}
+				end(j, "the account is being removed")
 				if err := users.RemoveAccount(ctx, j); err != nil {
 					return nil, told(err)
 				}
-				end(j, "the account was removed")
+				end(j, "the account was removed") // who came in between
 				return nil, nil
 			},
 		},
