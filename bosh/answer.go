@@ -180,6 +180,9 @@ func (c *Conn) render(q *request, full bool) []byte {
 	if end {
 		c.told.end = true
 		c.stir()
+		if !c.told.created {
+			c.h.remove(c) // nobody knows its sid
+		}
 		b = append(b, " type='terminate'"...)
 		if c.farewell.condition != "" {
 			b = attr(b, "condition", string(c.farewell.condition))

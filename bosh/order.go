@@ -17,6 +17,8 @@ const (
 	// queueMax is how many payloads may wait for the session; more are not
 	// answered, so that a client cannot pump faster than the session reads.
 	queueMax = 16
+	// waitMargin is how much sooner than 'wait' a request is answered at most.
+	waitMargin = 250 * time.Millisecond
 	// reportAfter is how long a response may be on its way before the client is
 	// told that we believe to have sent it (XEP-0124 §9.2).
 	reportAfter = 500 * time.Millisecond
@@ -62,7 +64,9 @@ func (c *Conn) await(r *http.Request, q *request, ready chan *response) *respons
 		return answer
 	default:
 	}
-	wait := c.wait
+	// A little sooner than 'wait' says, for the way back.
+	// COMPAT(strophe.js): it sends a request again after 'wait' or a tenth more.
+	wait := c.wait - min(c.wait/10, waitMargin)
 	if c.hold == 0 {
 		wait = c.h.opt.MaxWait // until the session has read it
 	}

@@ -2,6 +2,7 @@ package websocket
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -406,8 +407,8 @@ func (c *Conn) sayGoodbye() {
 		payload = string(binary.BigEndian.AppendUint16(nil, uint16(c.code)))
 	}
 	_ = c.send(appendControl(nil, gorilla.CloseMessage, payload))
-	if c.pipe.tls != nil {
-		_ = c.pipe.tls.CloseWrite() // close_notify, RFC 7590 §3.1
+	if t, ok := c.pipe.Conn.(*tls.Conn); ok { // not below the Socket, where it would overtake
+		_ = t.CloseWrite() // close_notify, RFC 7590 §3.1
 	}
 }
 
