@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"io"
@@ -152,13 +153,21 @@ func (c *TCP) Read(idle func()) (Event, error) {
 // discard reads what the peer still sends after our end, so that its closing and
 // our last octets meet, and returns why it stopped. Close has set a deadline.
 func (c *TCP) discard() error {
+	// The peer's closing tag is the last that it sends (RFC 6120 §4.4). What comes
+	// before it is not scanned any more: it may be what was wrong.
+	const tag = "</stream:stream>"
+	tail := append([]byte(nil), c.data[max(0, len(c.data)-len(tag)):]...)
 	Give(c.buf)
 	c.buf, c.data, c.carry = nil, nil, nil
-	if c.ended {
-		return io.EOF
-	}
-	for total := 0; total < discardMax; {
-		buf, n, err := c.sock.Take(0)
+	for total := 0; total < discardMax && !c.ended; {
+		if c.ended = string(tail) == tag; c.ended {
+			break
+		}
+		buf, n, err := c.take(0, nil)
+		if n > 0 {
+			tail = append(tail, bytes.TrimRight((*buf)[:n], " \t\r\n")...)
+			tail = tail[max(0, len(tail)-len(tag)):]
+		}
 		Give(buf)
 		if n == 0 {
 			return notNil(err)
