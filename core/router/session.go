@@ -218,7 +218,8 @@ func (r *Router) Bind(b Binding) (*Session, error) {
 			switch b.Conflict {
 			case ConflictRefuse:
 				a.mu.Unlock()
-				return nil, stanza.Err(stanza.Conflict, "this resource is in use")
+				// RFC 6120 §7.7.2.2: another name would do.
+				return nil, &stanza.Error{Type: stanza.Modify, Condition: stanza.Conflict, Text: "this resource is in use"}
 			case ConflictRename:
 				for old != nil {
 					b.JID = b.Rename()
