@@ -78,11 +78,11 @@ func (c *boshConn) await(ok func() bool) error {
 	return nil
 }
 
-func (c *boshConn) Open(to string) error {
+func (c *boshConn) Open(to, lang string) error {
 	c.mu.Lock()
 	first := c.sid == ""
 	if !first { // XEP-0206 §5
-		c.attrs = " to='" + escape(to) + "' xmpp:restart='true' xmlns:xmpp='" + NSXBOSH + "'"
+		c.attrs = langAttr(lang) + " to='" + escape(to) + "' xmpp:restart='true' xmlns:xmpp='" + NSXBOSH + "'"
 		c.changed()
 		c.mu.Unlock()
 		return nil
@@ -90,7 +90,7 @@ func (c *boshConn) Open(to string) error {
 	c.rid++
 	c.inFlight++
 	body := "<body content='text/xml; charset=utf-8' hold='1' wait='20' ver='1.11' rid='" + strconv.FormatInt(c.rid, 10) +
-		"' to='" + escape(to) + "' xmpp:version='1.0' xmlns='" + NSBOSH + "' xmlns:xmpp='" + NSXBOSH + "'/>" // XEP-0124 §7.1, XEP-0206 §2
+		"' to='" + escape(to) + "'" + langAttr(lang) + " xmpp:version='1.0' xmlns='" + NSBOSH + "' xmlns:xmpp='" + NSXBOSH + "'/>" // XEP-0124 §7.1, XEP-0206 §2
 	rid := c.rid
 	c.mu.Unlock()
 	c.post(rid, body)

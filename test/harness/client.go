@@ -20,7 +20,8 @@ const Patience = 10 * time.Second
 // time uses it.
 type Conn interface {
 	// Open sends a stream header, also after a restart, and waits for the server's.
-	Open(to string) error
+	// lang is the stream's xml:lang, or empty.
+	Open(to, lang string) error
 	// Send sends one top-level element as it is written on a TCP stream.
 	Send(element string) error
 	// Receive returns the next top-level element. The error is ErrEnd when the
@@ -55,6 +56,7 @@ func (s *Server) Dial(framing string) (Conn, error) {
 type Client struct {
 	Conn
 	JID     string // once bound
+	Lang    string // of the stream headers
 	Stream  *Node  // the features offered last
 	pending []*Node
 	ended   error
@@ -63,7 +65,7 @@ type Client struct {
 
 // Start opens a stream to a host.
 func (c *Client) Start(host string) error {
-	if err := c.Open(host); err != nil {
+	if err := c.Open(host, c.Lang); err != nil {
 		return err
 	}
 	f, err := c.Receive()
@@ -221,6 +223,14 @@ func (c *Client) filter(keep func(*Node) bool) {
 		}
 	}
 	c.pending = left
+}
+
+// langAttr writes xml:lang for a stream header (RFC 6120 §4.7.4).
+func langAttr(lang string) string {
+	if lang == "" {
+		return ""
+	}
+	return " xml:lang='" + escape(lang) + "'"
 }
 
 // standalone declares the content namespace on an element that inherits it on a

@@ -65,7 +65,9 @@ func (r *run) step(st step) error {
 		if err != nil {
 			return err
 		}
-		return c.Start(st.rest)
+		host, lang := cut(st.rest)
+		c.Lang = lang
+		return c.Start(host)
 	}
 	c := r.clients[st.who]
 	if c == nil {
@@ -129,7 +131,7 @@ func (r *run) connect(who string, args []string) error {
 	full := args[0]
 	bare, resource, _ := strings.Cut(full, "/")
 	user, host, _ := strings.Cut(bare, "@")
-	presence, roster := "<presence/>", false
+	presence, roster, lang := "<presence/>", false, ""
 	for i := 1; i < len(args); i++ {
 		switch args[i] {
 		case "priority":
@@ -145,6 +147,11 @@ func (r *run) connect(who string, args []string) error {
 		case "no":
 			i++
 			presence = ""
+		case "lang":
+			if i++; i == len(args) {
+				return errors.New("which language?")
+			}
+			lang = args[i]
 		case "roster":
 			roster = true
 		default:
@@ -155,6 +162,7 @@ func (r *run) connect(who string, args []string) error {
 	if err != nil {
 		return err
 	}
+	c.Lang = lang
 	if err := c.Start(host); err != nil {
 		return err
 	}

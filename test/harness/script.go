@@ -24,8 +24,8 @@ import (
 //
 // and then, for a client called romeo,
 //
-//	romeo connects romeo@example.org/orchard [priority N] [roster] [no presence]
-//	romeo opens example.org            a stream; the next steps negotiate by hand
+//	romeo connects romeo@example.org/orchard [priority N] [lang de] [roster] [no presence]
+//	romeo opens example.org [lang]     a stream; the next steps negotiate by hand
 //	romeo authenticates romeo@example.org [password]
 //	romeo binds [resource]
 //	romeo features <stream:features/>  compares the features offered last
@@ -148,7 +148,7 @@ func (s *Script) add(l step) error {
 			return err
 		}
 	case "opens":
-		if len(args) != 1 {
+		if len(args) < 1 || len(args) > 2 {
 			return fmt.Errorf("%s opens a stream to which host?", l.who)
 		}
 		s.host(args[0])

@@ -29,8 +29,8 @@ func dialTCP(addr string, ca *x509.CertPool) (Conn, error) {
 	return &tcpConn{Conn: c, r: bufio.NewReader(c), ca: ca}, nil
 }
 
-func (c *tcpConn) Open(to string) error {
-	if err := c.header(to); err != nil || c.ca == nil {
+func (c *tcpConn) Open(to, lang string) error {
+	if err := c.header(to, lang); err != nil || c.ca == nil {
 		return err
 	}
 	pool := c.ca
@@ -46,13 +46,13 @@ func (c *tcpConn) Open(to string) error {
 	}
 	c.Conn = tls.Client(c.Conn, &tls.Config{RootCAs: pool, ServerName: to})
 	c.r = bufio.NewReader(c.Conn)
-	return c.header(to)
+	return c.header(to, lang)
 }
 
-func (c *tcpConn) header(to string) error {
+func (c *tcpConn) header(to, lang string) error {
 	c.d = xml.NewDecoder(c.r) // reads single octets from a bufio.Reader, none too many
 	err := c.Send("<?xml version='1.0'?><stream:stream xmlns='" + NSClient + "' xmlns:stream='" + NSStream +
-		"' version='1.0' to='" + escape(to) + "'>")
+		"' version='1.0' to='" + escape(to) + "'" + langAttr(lang) + ">")
 	if err != nil {
 		return err
 	}

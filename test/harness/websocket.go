@@ -30,8 +30,8 @@ func dialWebSocket(url string) (Conn, error) {
 	return &webSocketConn{ws: ws}, nil
 }
 
-func (c *webSocketConn) Open(to string) error {
-	if err := c.write("<open xmlns='" + NSFraming + "' to='" + escape(to) + "' version='1.0'/>"); err != nil {
+func (c *webSocketConn) Open(to, lang string) error {
+	if err := c.write("<open xmlns='" + NSFraming + "' to='" + escape(to) + "' version='1.0'" + langAttr(lang) + "/>"); err != nil {
 		return err
 	}
 	n, err := c.read()
@@ -67,12 +67,17 @@ func (c *webSocketConn) Receive() (*Node, error) {
 	if err != nil || !n.Is(NSFraming, "close") {
 		return n, err
 	}
-	// RFC 7395 §3.6: answer, then the server closes the WebSocket connection.
-	if err := c.Close(); err != nil {
+	// RFC 7395 §3.6: who closes the stream first closes the connection as well.
+	if c.closed {
+		bye := websocket.FormatCloseMessage(websocket.CloseNormalClosure, "")
+		if err := c.ws.WriteControl(websocket.CloseMessage, bye, time.Now().Add(Patience)); err != nil {
+			return nil, err
+		}
+	} else if err := c.Close(); err != nil {
 		return nil, err
 	}
 	_, _, err = c.ws.ReadMessage()
-	if !websocket.IsCloseError(err, websocket.CloseNormalClosure) {
+	if ce := (*websocket.CloseError)(nil); !errors.As(err, &ce) || ce.Code == websocket.CloseAbnormalClosure {
 		return nil, fmt.Errorf("after <close/>: %w", err)
 	}
 	return nil, ErrEnd
