@@ -9,23 +9,21 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"os"
 	"strings"
 
 	"trivium/config"
 	"trivium/core/auth"
 	"trivium/core/jid"
+	"trivium/httpapi/demo"
+	"trivium/websocket"
 )
 
 // demoSetup is what development mode makes once and prints at each start.
 type demoSetup struct {
-	Accounts []demoAccount `json:"accounts"`
-	Token    string        `json:"token"`
-}
-
-type demoAccount struct {
-	JID      string `json:"jid"`
-	Password string `json:"password"`
+	Accounts []demo.Account `json:"accounts"`
+	Token    string         `json:"token"`
 }
 
 // setUpDemo makes two accounts and a token that speaks for the host, or reads
@@ -51,7 +49,7 @@ func (s *server) setUpDemo(ctx context.Context) (*demoSetup, error) {
 		}
 		password := make([]byte, 8)
 		_, _ = rand.Read(password) // never fails
-		a := demoAccount{account.String(), hex.EncodeToString(password)}
+		a := demo.Account{JID: account.String(), Password: hex.EncodeToString(password)}
 		err = s.users.CreateAccount(ctx, account, a.Password)
 		if errors.Is(err, auth.ErrExists) {
 			err = s.users.SetPassword(ctx, account, a.Password)
@@ -72,6 +70,11 @@ func (s *server) setUpDemo(ctx context.Context) (*demoSetup, error) {
 		return nil, err
 	}
 	return d, os.WriteFile(file, data, 0o600)
+}
+
+// page returns the demo page.
+func (d *demoSetup) page(hosts []string) http.Handler {
+	return demo.Handler(demo.Options{Accounts: d.Accounts, Token: d.Token, WebSocketPath: websocket.Path, Hosts: hosts})
 }
 
 // explain prints what to open and try next.

@@ -87,8 +87,8 @@ func (s *server) run(ctx context.Context, cfg *config.Config, log *slog.Logger) 
 		if demo, err = s.setUpDemo(ctx); err != nil {
 			return err
 		}
+		s.web.demo = demo.page(s.core.Hosts())
 	}
-	s.web.mount(demo)
 
 	// Background work and listeners end with accept; sessions are told after that.
 	accept, noMore := context.WithCancel(context.Background())
@@ -117,7 +117,6 @@ func (s *server) run(ctx context.Context, cfg *config.Config, log *slog.Logger) 
 	if cfg.Development {
 		demo.explain(os.Stdout, s, listeners)
 	}
-	s.web.ready.Store(true)
 	log.Info("ready", "version", version, "hosts", s.core.Hosts())
 
 	select {
@@ -126,7 +125,7 @@ func (s *server) run(ctx context.Context, cfg *config.Config, log *slog.Logger) 
 		log.Error("a listener failed", "err", err)
 	}
 	log.Info("stopping")
-	s.web.ready.Store(false)
+	s.web.health.Stopping()
 	noMore()
 	endSessions()
 	<-over

@@ -8,10 +8,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -20,16 +20,19 @@ import (
 	"trivium/config"
 	"trivium/core/stream"
 	"trivium/httpapi"
+	"trivium/httpapi/metrics"
 	"trivium/websocket"
 )
 
 // web is everything that HTTP listeners serve.
 type web struct {
 	*engine
-	ready   atomic.Bool
 	api     *httpapi.API
-	direct  framings // reached as they are
-	proxied framings // reached through a proxy that speaks TLS
+	health  *httpapi.Health
+	metrics *metrics.Metrics // nil: off
+	demo    http.Handler     // nil outside development
+	direct  framings         // reached as they are
+	proxied framings         // reached through a proxy that speaks TLS
 
 	mu      sync.Mutex
 	servers []*http.Server
@@ -43,7 +46,7 @@ type framings struct {
 
 func newWeb(e *engine) (*web, error) {
 	cfg := e.cfg
-	w := &web{engine: e}
+	w := &web{engine: e, health: httpapi.NewHealth(e.db)}
 	var err error
 	w.api, err = httpapi.New(httpapi.Options{
 		Router: e.core.Router, Auth: e.users, MaxBody: int64(cfg.REST.MaxBody), Limits: afterLogin(cfg), Rate: cfg.REST.Rate,
@@ -51,6 +54,14 @@ func newWeb(e *engine) (*web, error) {
 	})
 	if err != nil {
 		return nil, err
+	}
+	if cfg.Metrics.Enabled {
+		w.metrics, err = metrics.Collect(metrics.Sources{
+			Router: e.core.Router, Clients: &e.core.Sessions.Stats, Store: e.db, REST: &w.api.Stats, Webhooks: e.webhooks.Status,
+		})
+		if err != nil {
+			return nil, err
+		}
 	}
 	accept := func(c stream.Conn, over func()) { e.core.Accept(c, false, over) }
 	make := func(secure func(*http.Request) bool, remote func(*http.Request) net.Addr) framings {
@@ -95,7 +106,40 @@ func forwardedFor(r *http.Request) net.Addr {
 	return nil
 }
 
-func (w *web) mount(*demoSetup) {}
+// links returns the URLs by which clients reach a host (XEP-0156): those of
+// listeners with a public address, and of those that the public can reach as
+// they are.
+func (w *web) links(host string) (ws, bosh []string) {
+	known := w.cfg.Development || slices.Contains(w.core.Hosts(), host)
+	for _, l := range w.cfg.Listeners {
+		scheme, authority := l.Kind, ""
+		switch {
+		case l.PublicURL != "":
+			u, err := url.Parse(l.PublicURL) // validated
+			if err != nil || !known && u.Hostname() != host {
+				continue
+			}
+			scheme, authority = u.Scheme, u.Host
+		case known && (l.Kind == config.HTTPS || l.Kind == config.HTTP && w.cfg.Development):
+			_, port, err := net.SplitHostPort(l.Address)
+			if err != nil {
+				continue // a unix socket
+			}
+			authority = net.JoinHostPort(host, port)
+		default:
+			continue
+		}
+		if slices.Contains(l.Endpoints, "websocket") {
+			ws = append(ws, "ws"+strings.TrimPrefix(scheme, "http")+"://"+authority+websocket.Path)
+		}
+		if slices.Contains(l.Endpoints, "bosh") {
+			bosh = append(bosh, scheme+"://"+authority+boshPath)
+		}
+	}
+	return ws, bosh
+}
+
+const boshPath = bosh.Path // where a variable hides the package
 
 // handler returns what one listener serves.
 func (w *web) handler(l config.Listener) http.Handler {
@@ -113,6 +157,18 @@ func (w *web) handler(l config.Listener) http.Handler {
 	}
 	if has("rest") {
 		r.Route("/api/v1", w.api.Mount)
+	}
+	if has("host-meta") {
+		httpapi.HostMeta{Links: w.links}.Mount(r)
+	}
+	if has("health") {
+		w.health.Mount(r)
+	}
+	if has("metrics") && w.metrics != nil {
+		r.Handle("/metrics", w.metrics.Handler())
+	}
+	if has("demo") && w.demo != nil {
+		r.Handle("/*", w.demo)
 	}
 	return r
 }
@@ -143,6 +199,9 @@ func (w *web) stop(grace time.Duration) {
 		if s.Shutdown(ctx) != nil {
 			s.Close()
 		}
+	}
+	if w.metrics != nil {
+		_ = w.metrics.Shutdown(ctx)
 	}
 	for _, f := range []framings{w.direct, w.proxied} {
 		f.websocket.Close()
