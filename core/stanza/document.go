@@ -19,7 +19,7 @@ func (st *Stanza) AppendDocument(dst []byte) []byte {
 // a *wire.Error or a *Error and says that the octets are something else.
 func ParseDocument(raw []byte) (*Stanza, error) {
 	var sc wire.Scanner
-	sc.Reset(wire.Document, wire.Limits{Bytes: len(raw) + 1, Children: 1 << 16, Depth: 256, NSDecls: 1 << 16, Attrs: 1 << 12})
+	sc.Reset(wire.Document, unlimited)
 	kind, n, err := sc.Next(raw)
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package stanza
 
 import (
+	"math"
 	"strconv"
 	"strings"
 
@@ -177,17 +178,36 @@ func (e *Element) ChildText(space, local string) string { return e.Child(space, 
 
 // AppendXML implements Payload. A name in the content namespace is written
 // without a declaration at the top, so that it inherits the stream's.
-func (e *Element) AppendXML(dst []byte) []byte { return e.append(dst, NSClient) }
+func (e *Element) AppendXML(dst []byte) []byte { return e.append(dst, NSClient, math.MaxInt) }
 
 // String returns the element's XML as seen from the content namespace.
 func (e *Element) String() string { return string(e.AppendXML(nil)) }
 
-// append writes e inside the default namespace outer. The depth of trees is
-// bounded by the scanner that read them or by the code that built them.
-func (e *Element) append(dst []byte, outer string) []byte {
+// Bounded is String for an element that a peer has sent, or false when that has
+// more than max octets. Where prefixes were used it may be far longer than what
+// came; it is not written to the end then.
+func (e *Element) Bounded(max int) (string, bool) {
+	b := e.append(nil, NSClient, max)
+	if len(b) > max {
+		return "", false
+	}
+	return string(b), true
+}
+
+// append writes e inside the default namespace outer, leaving out children once
+// dst is longer than most. The depth of trees is bounded by the scanner that read
+// them or by the code that built them.
+func (e *Element) append(dst []byte, outer string, most int) []byte {
+	inner, prefix := e.Space, ""
+	switch e.Space {
+	case outer:
+	case NSXML: // Namespaces in XML §3: cannot be declared, only meant by its prefix
+		inner, prefix = outer, "xml:"
+	}
 	dst = append(dst, '<')
+	dst = append(dst, prefix...)
 	dst = append(dst, e.Local...)
-	if e.Space != outer {
+	if inner != outer {
 		dst = appendAttr(dst, " xmlns='", e.Space)
 	}
 	for i, a := range e.Attrs {
@@ -209,13 +229,17 @@ func (e *Element) append(dst []byte, outer string) []byte {
 	}
 	dst = append(dst, '>')
 	for _, n := range e.Nodes {
+		if len(dst) > most {
+			break
+		}
 		if n.El != nil {
-			dst = n.El.append(dst, e.Space)
+			dst = n.El.append(dst, inner, most)
 		} else {
 			dst = wire.AppendText(dst, n.Text)
 		}
 	}
 	dst = append(dst, '<', '/')
+	dst = append(dst, prefix...)
 	dst = append(dst, e.Local...)
 	return append(dst, '>')
 }
@@ -224,7 +248,7 @@ func (e *Element) append(dst []byte, outer string) []byte {
 // namespace. Its octets need not have been scanned before.
 func ParseElement(raw string) (*Element, error) {
 	st := &Stanza{}
-	if err := st.adopt([]byte(raw)); err != nil {
+	if err := st.adopt([]byte(raw), foreign([]byte(raw))); err != nil {
 		return nil, err
 	}
 	if len(st.children) != 1 {

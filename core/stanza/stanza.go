@@ -10,6 +10,7 @@
 package stanza
 
 import (
+	"math"
 	"strings"
 
 	"trivium/core/jid"
@@ -205,15 +206,28 @@ func (st *Stanza) setPayload(payload []Payload) {
 	if len(b) == 0 {
 		return
 	}
-	if err := st.adopt(b); err != nil {
+	if err := st.adopt(b, unlimited); err != nil {
 		// Payloads are built by Element, which cannot produce ill-formed XML, or
 		// are octets that a scanner has vouched for: this is a bug of ours.
 		panic("stanza: payload is not well-formed: " + err.Error())
 	}
 }
 
+// unlimited is for what we have written ourselves. It came within limits, but
+// what the server adds and how it spells may exceed them, and to refuse it here
+// would be too late.
+var unlimited = wire.Limits{
+	Bytes: math.MaxInt32, Depth: math.MaxInt32, Attrs: math.MaxInt32, NSDecls: math.MaxInt32,
+	Name: math.MaxInt32, NSName: math.MaxInt32, Children: math.MaxInt32,
+}
+
+// foreign is for text that no scanner has seen yet.
+func foreign(text []byte) wire.Limits {
+	return wire.Limits{Bytes: len(text) + 1, Children: 1 << 16, Depth: 256, NSDecls: 1 << 16}
+}
+
 // adopt indexes inner as the payload of a stanza.
-func (st *Stanza) adopt(inner []byte) error {
+func (st *Stanza) adopt(inner []byte, limits wire.Limits) error {
 	wrapped := make([]byte, 0, len(inner)+32)
 	wrapped = append(wrapped, "<x xmlns='"+NSClient+"'"...)
 	wrapped = append(wrapped, st.Attrs...) // its prefixes may be in use
@@ -222,7 +236,8 @@ func (st *Stanza) adopt(inner []byte) error {
 	wrapped = append(wrapped, inner...)
 	wrapped = append(wrapped, "</x>"...)
 	var sc wire.Scanner
-	sc.Reset(wire.Document, wire.Limits{Bytes: len(wrapped) + 1, Children: 1 << 16, Depth: 256, NSDecls: 1 << 16})
+	limits.Bytes = max(limits.Bytes, len(wrapped)+1) // the wrapper does not count
+	sc.Reset(wire.Document, limits)
 	kind, n, err := sc.Next(wrapped)
 	if err != nil {
 		return err
@@ -252,7 +267,7 @@ func (st *Stanza) WithPayloadXML(inner string) (*Stanza, error) {
 	if inner == "" {
 		return c, nil
 	}
-	return c, c.adopt([]byte(inner))
+	return c, c.adopt([]byte(inner), foreign([]byte(inner)))
 }
 
 // Copy returns a shallow copy that shares the payload's memory.
@@ -289,7 +304,7 @@ func (st *Stanza) Without(drop func(Child) bool) *Stanza {
 		n = st.Copy()
 		full := append(append([]byte(nil), st.payload()...), st.tail...)
 		n.tail = ""
-		if err := n.adopt(full); err != nil {
+		if err := n.adopt(full, unlimited); err != nil {
 			return st
 		}
 	}
@@ -306,7 +321,7 @@ func (st *Stanza) Without(drop func(Child) bool) *Stanza {
 	out := n.Copy()
 	out.src, out.inner, out.children = "", wire.Span{}, nil
 	if len(kept) > 0 {
-		if err := out.adopt(kept); err != nil {
+		if err := out.adopt(kept, unlimited); err != nil {
 			return st
 		}
 	}
@@ -433,7 +448,7 @@ func (st *Stanza) Each(f func(Child) bool) {
 		return
 	}
 	t := &Stanza{Attrs: st.Attrs}
-	if t.adopt([]byte(st.tail)) != nil {
+	if t.adopt([]byte(st.tail), unlimited) != nil {
 		return
 	}
 	t.Each(f)

@@ -2,6 +2,8 @@ package stanza
 
 import (
 	"errors"
+	"strconv"
+	"strings"
 	"testing"
 
 	"trivium/core/jid"
@@ -125,5 +127,65 @@ func TestAppendAllocatesNothing(t *testing.T) {
 	buf := make([]byte, 0, 1024)
 	if n := testing.AllocsPerRun(1000, func() { buf = st.AppendFor(buf[:0], to) }); n != 0 {
 		t.Errorf("AppendFor: %v allocs, want 0", n)
+	}
+}
+
+// What the server writes is longer than what a peer may send: it must not be held
+// to the peer's limits.
+func TestPayloadBeyondPeersLimits(t *testing.T) {
+	attrs := ""
+	for i := range 100 {
+		attrs += " a" + strconv.Itoa(i) + "='x'"
+	}
+	for _, p := range []string{
+		"<x xmlns='urn:x'><m" + attrs + "/></x>",
+		"<x xmlns='urn:" + strings.Repeat("a", 2000) + "'/>",
+		strings.Repeat("<x xmlns='urn:x'>", 300) + strings.Repeat("</x>", 300),
+		strings.Repeat("<x xmlns='urn:x'/>", 70_000),
+	} {
+		st := New(Message, "", jid.JID{}, jid.JID{}, "", Raw(p))
+		if st.Payload() != p {
+			t.Errorf("%.40s...: another payload", p)
+		}
+		if _, err := ParseDocument(st.AppendDocument(nil)); err != nil {
+			t.Errorf("%.40s...: %v", p, err)
+		}
+	}
+}
+
+// The namespace of the prefix xml cannot be declared as the default one
+// (Namespaces in XML §3).
+func TestElementInXMLNamespace(t *testing.T) {
+	const in = "<q xmlns='urn:q'><xml:x xml:lang='en'><y xmlns=''><xml:z/></y><w/></xml:x></q>"
+	e, err := ParseElement(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := e.String(); got != in {
+		t.Errorf("got %s", got)
+	}
+	New(IQ, Result, jid.JID{}, jid.JID{}, "1", e) // panicked
+}
+
+// A prefix is written out as a declaration on every element that uses it.
+func TestBoundedStopsInTime(t *testing.T) {
+	name := "urn:" + strings.Repeat("n", 1000)
+	e, err := ParseElement("<x xmlns='urn:x' xmlns:p='" + name + "'>" + strings.Repeat("<p:y/>", 30_000) + "</x>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const max = 256 << 10
+	if b := e.append(nil, NSClient, max); len(b) > max+4096 {
+		t.Errorf("%d octets were written for a bound of %d", len(b), max)
+	}
+	if _, ok := e.Bounded(max); ok {
+		t.Error("30 MB are not within 256 KiB")
+	}
+	small := El("urn:x", "x", TextEl("urn:y", "y", "text"))
+	if s, ok := small.Bounded(len(small.String())); !ok || s != small.String() {
+		t.Errorf("got %q, %v", s, ok)
+	}
+	if _, ok := small.Bounded(len(small.String()) - 1); ok {
+		t.Error("one octet too many is within the bound")
 	}
 }
