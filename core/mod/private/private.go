@@ -93,20 +93,22 @@ func (m *Module) set(ctx context.Context, rq *module.Request) (stanza.Payload, e
 	if len(elements) == 0 {
 		return nil, stanza.Err(stanza.NotAcceptable, "nothing to store") // XEP-0049 §2.2
 	}
-	for _, e := range elements {
+	texts := make([]string, len(elements))
+	for i, e := range elements {
 		if e.Space == stanza.NSClient || e.Space == "" || e.Space == NS {
 			return nil, stanza.Err(stanza.NotAcceptable, "the element needs a namespace of its own")
 		}
-		if len(e.String()) > m.opts.MaxSize {
+		var ok bool
+		if texts[i], ok = e.Bounded(m.opts.MaxSize); !ok {
 			return nil, stanza.Err(stanza.NotAcceptable, "the element is too large")
 		}
 	}
 	account := rq.To().String()
 	return nil, m.db.Write(ctx, func(tx *store.Tx) error {
-		for _, e := range elements {
+		for i, e := range elements {
 			if _, err := tx.Exec(`INSERT INTO private_xml (account, space, local, xml) VALUES (?, ?, ?, ?)
 				ON CONFLICT (account, space, local) DO UPDATE SET xml = excluded.xml`,
-				account, e.Space, e.Local, e.String()); err != nil {
+				account, e.Space, e.Local, texts[i]); err != nil {
 				return err
 			}
 		}

@@ -79,8 +79,8 @@ func (m *Module) get(ctx context.Context, rq *module.Request) (stanza.Payload, e
 
 func (m *Module) set(ctx context.Context, rq *module.Request) (stanza.Payload, error) {
 	// The tree is written anew, so that what is stored stands by itself.
-	xml := rq.Element().String()
-	if len(xml) > m.opts.MaxSize {
+	xml, ok := rq.Element().Bounded(m.opts.MaxSize)
+	if !ok {
 		return nil, stanza.Err(stanza.NotAcceptable, "the vCard is too large")
 	}
 	return nil, m.db.Write(ctx, func(tx *store.Tx) error {
