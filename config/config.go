@@ -62,6 +62,7 @@ func Default() *Config {
 			RateStanzas:               0,
 			BurstStanzas:              1000,
 			AuthAttempts:              5,
+			FailedLoginsPerAddress:    100,
 			RegistrationsPerHour:      5,
 			HandshakeTimeout:          10 * time.Second,
 			LoginTimeout:              30 * time.Second,

@@ -150,6 +150,9 @@ type Limits struct {
 	BurstStanzas int `yaml:"burst_stanzas" range:"1..1000000"`
 	// Failed logins on one connection (RFC 6120 section 6.4.5).
 	AuthAttempts int `yaml:"auth_attempts" range:"2..5"`
+	// Failed logins from one address that are free; one more is forgiven every few
+	// seconds. Beyond them logins from there are refused for a while.
+	FailedLoginsPerAddress int `yaml:"failed_logins_per_address" range:"5..1000000" zero:"no limit"`
 	// New accounts from one address in an hour.
 	RegistrationsPerHour int `yaml:"registrations_per_hour" range:"1..1000000" zero:"none"`
 	// From connect to the end of the TLS handshake.

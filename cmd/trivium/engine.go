@@ -73,7 +73,9 @@ func (e *engine) build(ctx context.Context) error {
 		return err
 	}
 	sessions := sessionOptions(cfg)
-	sessions.Throttle = auth.NewThrottle(auth.ThrottleOptions{})
+	if n := cfg.Limits.FailedLoginsPerAddress; n > 0 {
+		sessions.Throttle = auth.NewThrottle(auth.ThrottleOptions{AddressBurst: n, PairBurst: max(n/4, 5)})
+	}
 	var hookErr error
 	e.core, err = core.New(core.Options{
 		Hosts: hosts, Store: e.db, Auth: e.users, Certs: e.certs, Logger: e.log,

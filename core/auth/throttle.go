@@ -20,16 +20,17 @@ var ErrThrottled = errors.New("auth: too many failed logins from this address")
 
 // ThrottleOptions tune a Throttle. The zero value is the default.
 type ThrottleOptions struct {
-	// AddressBurst failures from one address are free; 20 if 0. One more is
-	// forgiven every AddressEvery; 6 s if 0.
+	// AddressBurst failures from one address are free; 100 if 0. One more is
+	// forgiven every AddressEvery; 3 s if 0.
 	AddressBurst int
 	AddressEvery time.Duration
 	// PairBurst and PairEvery are the same for failures of one account from one
-	// address; 5 and 30 s if 0.
+	// address; 25 and 15 s if 0. A client that is given a wrong password may try it
+	// with every mechanism, so one mistake can be five failures.
 	PairBurst int
 	PairEvery time.Duration
 	// AccountBurst and AccountEvery are the same for failures of one account from
-	// anywhere; 20 and 10 s if 0. Beyond them an attempt from an address where
+	// anywhere; 50 and 10 s if 0. Beyond them an attempt from an address where
 	// the account has not logged in lately waits AccountDelay; 5 s if 0.
 	AccountBurst int
 	AccountEvery time.Duration
@@ -49,8 +50,8 @@ type ThrottleOptions struct {
 // others do: when its bucket is full, an attempt from an address that it has not
 // logged in from has to wait first, one from an address that it has does not.
 // So the owner always gets in, at worst some seconds late from a new place,
-// unless the guesser shares the owner's address, and one address tries two
-// passwords of an account in a minute, ten in all. Attempts that run at the same
+// unless the guesser shares the owner's address, and one address tries four
+// passwords of an account in a minute. Attempts that run at the same
 // time put a bucket in debt, so nothing is gained by them.
 type Throttle struct {
 	o         ThrottleOptions
@@ -89,11 +90,11 @@ func NewThrottle(o ThrottleOptions) *Throttle {
 			*p = standard
 		}
 	}
-	number(&o.AddressBurst, 20)
-	duration(&o.AddressEvery, 6*time.Second)
-	number(&o.PairBurst, 5)
-	duration(&o.PairEvery, 30*time.Second)
-	number(&o.AccountBurst, 20)
+	number(&o.AddressBurst, 100)
+	duration(&o.AddressEvery, 3*time.Second)
+	number(&o.PairBurst, 25)
+	duration(&o.PairEvery, 15*time.Second)
+	number(&o.AccountBurst, 50)
 	duration(&o.AccountEvery, 10*time.Second)
 	duration(&o.AccountDelay, 5*time.Second)
 	number(&o.Entries, 65536)

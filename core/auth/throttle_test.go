@@ -25,9 +25,15 @@ func guess(th *auth.Throttle, from netip.Addr, account jid.JID, n int) (tried in
 	return tried
 }
 
+// tight are limits low enough to count up to.
+var tight = auth.ThrottleOptions{
+	AddressBurst: 20, AddressEvery: 6 * time.Second, PairBurst: 5, PairEvery: 30 * time.Second,
+	AccountBurst: 20, AccountEvery: 10 * time.Second,
+}
+
 func TestThrottleOneAddressOneAccount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		th := auth.NewThrottle(auth.ThrottleOptions{})
+		th := auth.NewThrottle(tight)
 		from := addr("192.0.2.1")
 		if n := guess(th, from, juliet, 100); n != 5 {
 			t.Errorf("%d guesses at once, want 5", n)
@@ -52,7 +58,7 @@ func TestThrottleOneAddressOneAccount(t *testing.T) {
 
 func TestThrottleOneAddressManyAccounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		th := auth.NewThrottle(auth.ThrottleOptions{})
+		th := auth.NewThrottle(tight)
 		tried := 0
 		for i := range 100 {
 			account := jid.Must(fmt.Sprintf("user%d@example.org", i))
@@ -74,7 +80,7 @@ func TestThrottleOneAddressManyAccounts(t *testing.T) {
 
 func TestThrottleMappedAddress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		th := auth.NewThrottle(auth.ThrottleOptions{})
+		th := auth.NewThrottle(tight)
 		guess(th, addr("::ffff:192.0.2.1"), juliet, 5)
 		if _, err := th.Allow(addr("192.0.2.1"), juliet); !errors.Is(err, auth.ErrThrottled) {
 			t.Errorf("the same address spelt otherwise: %v", err)
@@ -89,7 +95,7 @@ func TestThrottleMappedAddress(t *testing.T) {
 // logs in from a known address at once and from a new one after a wait.
 func TestThrottleOwnerGetsIn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		th := auth.NewThrottle(auth.ThrottleOptions{})
+		th := auth.NewThrottle(tight)
 		homeAddr := addr("198.51.100.7")
 		th.Succeeded(homeAddr, juliet)
 		for i := range 200 {
@@ -117,7 +123,7 @@ func TestThrottleOwnerGetsIn(t *testing.T) {
 // TestThrottleParallel: attempts that were let in together are paid for later.
 func TestThrottleParallel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		th := auth.NewThrottle(auth.ThrottleOptions{})
+		th := auth.NewThrottle(tight)
 		from := addr("192.0.2.1")
 		for range 10 { // all passed Allow before the first failed
 			th.Failed(from, juliet)
@@ -135,7 +141,7 @@ func TestThrottleParallel(t *testing.T) {
 
 func TestThrottleNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		th := auth.NewThrottle(auth.ThrottleOptions{})
+		th := auth.NewThrottle(tight)
 		for range 100 { // a unix socket, and a name that is no address
 			th.Failed(netip.Addr{}, jid.JID{})
 			th.Succeeded(netip.Addr{}, juliet)
@@ -153,7 +159,7 @@ func TestThrottleNobody(t *testing.T) {
 // and what is in use survives it.
 func TestThrottleBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		th := auth.NewThrottle(auth.ThrottleOptions{Entries: 100})
+		th := auth.NewThrottle(func() auth.ThrottleOptions { o := tight; o.Entries = 100; return o }())
 		from := addr("192.0.2.1")
 		guess(th, from, juliet, 5)
 		for i := range 10000 {
@@ -170,7 +176,7 @@ func TestThrottleBounded(t *testing.T) {
 }
 
 func BenchmarkThrottleAllow(b *testing.B) {
-	th := auth.NewThrottle(auth.ThrottleOptions{})
+	th := auth.NewThrottle(tight)
 	from := addr("192.0.2.1")
 	th.Failed(from, juliet)
 	th.Succeeded(from, juliet)

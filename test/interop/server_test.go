@@ -163,6 +163,7 @@ listeners:
 websocket: {origins: [%[8]q]}
 bosh: {origins: [%[8]q]}
 log: {level: debug}
+limits: {failed_logins_per_address: 1000} # every client tries wrong passwords from here
 `, filepath.Join(s.dir, "data"), s.domain, s.certificates.Chain, s.certificates.Key,
 		s.desc.TCP, s.desc.DirectTLS, s.http, s.desc.Origin, s.https)
 }
