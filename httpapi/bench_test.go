@@ -113,7 +113,7 @@ func BenchmarkParts(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
 			var d message.Draft
-			if err := message.Decode([]byte(draft), &d); err != nil {
+			if err := message.DecodeDraft([]byte(draft), &d); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -141,7 +141,7 @@ func equalFold(a, b string) bool { return len(a) == len(b) && bytes.EqualFold([]
 
 func (a *API) readJSON(raw []byte, token *auth.Token) (*stanza.Stanza, error) {
 	var d message.Draft
-	if err := message.Decode(raw, &d); err != nil {
+	if err := message.DecodeDraft(raw, &d); err != nil {
 		return nil, err
 	}
 	to, err := message.Address("to", d.To)

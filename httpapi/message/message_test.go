@@ -131,3 +131,46 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// FuzzFlat: the short way takes nothing that the long way refuses, and finds the
+// same.
+func FuzzFlat(f *testing.F) {
+	f.Add(`{"to":"a@b","body":"hi"}`)
+	f.Add(" {\t\"to\" : \"a\"\r\n, \"to\":\"b\" } \n")
+	f.Add(`{"body":"\u0041"}`)
+	f.Add(`{"Body":"x","":"y"}`)
+	f.Add(`{"body":"x",}`)
+	f.Add("{\"body\":\"\x00\xff\"}")
+	f.Add(`{}`)
+	f.Fuzz(func(t *testing.T, in string) {
+		var short, long Draft
+		if !short.flat(in) {
+			return
+		}
+		if err := Decode([]byte(in), &long); err != nil || short != long {
+			t.Fatalf("%v: %+v, %+v", err, short, long)
+		}
+	})
+}
+
+func TestDecodeDraft(t *testing.T) {
+	for _, tt := range []struct {
+		in   string
+		want Draft
+		flat bool
+	}{
+		{`{"to":"a","body":"ü🌹","from":"b","type":"chat","subject":"s","thread":"t","id":"i","lang":"l","extensions":"<e/>"}`,
+			Draft{To: "a", Body: "ü🌹", From: "b", Type: "chat", Subject: "s", Thread: "t", ID: "i", Lang: "l", Extensions: "<e/>"}, true},
+		{`{"to":"a","body":"x\ny"}`, Draft{To: "a", Body: "x\ny"}, false},
+		{`{"to":"a","body":null}`, Draft{To: "a"}, false},
+		{`{}`, Draft{}, false},
+	} {
+		var d Draft
+		if got := d.flat(tt.in); got != tt.flat {
+			t.Errorf("%s: flat %v", tt.in, got)
+		}
+		if err := DecodeDraft([]byte(tt.in), &d); err != nil || d != tt.want {
+			t.Errorf("%s: %v, %+v", tt.in, err, d)
+		}
+	}
+}
