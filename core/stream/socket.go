@@ -15,9 +15,13 @@ import (
 // before the outboxes it filled are flushed.
 const readBufferSize = 16 << 10
 
-// drainTimeout bounds how long a peer may leave our octets unread once its
-// socket is full. After that the connection is dropped.
-const drainTimeout = 2 * time.Minute
+// drainTimeout bounds how long a peer may take none of our octets once its socket
+// is full. After that the connection fails. drainPiece is what has to leave in
+// that time, so that a peer that reads slowly is not taken for one that does not.
+const (
+	drainTimeout = 2 * time.Minute
+	drainPiece   = 32 << 10
+)
 
 var readBuffers = sync.Pool{New: func() any { b := make([]byte, readBufferSize); return &b }}
 
@@ -30,10 +34,11 @@ type Socket struct {
 	net.Conn
 	raw     syscall.RawConn // nil: the connection has no descriptor (net.Pipe)
 	eager   bool            // set once by Eager, before concurrent use
-	mu      sync.Mutex      // pending, draining, done, err
+	mu      sync.Mutex      // pending, drain, done, quiet, err
 	pending []byte          // what the kernel would not take yet
 	drain   bool            // a goroutine is writing pending
 	done    func(error)     // called when pending is empty or the connection failed
+	quiet   chan struct{}   // closed then too; made by who waits for it
 	err     error
 
 	// read ahead for the layers above; owned by the reader
@@ -145,6 +150,10 @@ func (s *Socket) drainPending() {
 			s.pending = nil
 			done, err := s.done, s.err
 			s.done = nil
+			if s.quiet != nil {
+				close(s.quiet)
+				s.quiet = nil
+			}
 			_ = s.Conn.SetWriteDeadline(time.Time{})
 			s.mu.Unlock()
 			if done != nil {
@@ -154,7 +163,7 @@ func (s *Socket) drainPending() {
 		}
 		s.mu.Unlock()
 		_ = s.Conn.SetWriteDeadline(time.Now().Add(drainTimeout))
-		n, err := s.Conn.Write(chunk)
+		n, err := s.Conn.Write(chunk[:min(len(chunk), drainPiece)])
 		s.mu.Lock()
 		s.pending = s.pending[n:]
 		if err != nil && s.err == nil {
@@ -177,6 +186,45 @@ func (s *Socket) Flushed(done func(error)) (bool, error) {
 	}
 	s.done = done
 	return false, nil
+}
+
+// Settle waits until what was written has left this process, the connection has
+// failed, or the time is over.
+func (s *Socket) Settle(timeout time.Duration) {
+	s.mu.Lock()
+	if !s.drain {
+		s.mu.Unlock()
+		return
+	}
+	if s.quiet == nil {
+		s.quiet = make(chan struct{})
+	}
+	quiet := s.quiet
+	s.mu.Unlock()
+	t := time.NewTimer(timeout)
+	defer t.Stop()
+	select {
+	case <-quiet:
+	case <-t.C:
+	}
+}
+
+// SetWriteDeadline implements net.Conn. After Eager it does nothing: Write never
+// waits, and what is pending has a deadline of its own, which tls.Conn.CloseWrite
+// would otherwise end at once.
+func (s *Socket) SetWriteDeadline(t time.Time) error {
+	if s.eager {
+		return nil
+	}
+	return s.Conn.SetWriteDeadline(t)
+}
+
+// SetDeadline implements net.Conn, with SetWriteDeadline's exception.
+func (s *Socket) SetDeadline(t time.Time) error {
+	if s.eager {
+		return s.Conn.SetReadDeadline(t)
+	}
+	return s.Conn.SetDeadline(t)
 }
 
 // Close closes the connection; what is still pending is lost.
@@ -220,9 +268,10 @@ func (s *Socket) Read(p []byte) (int, error) {
 func (s *Socket) OnIdle(idle func()) { s.idle = idle }
 
 // Take reads once into a buffer from the pool, beginning at offset skip, and
-// returns where the octets end. The buffer is taken only when there is something
-// to read, so that a waiting reader holds none. The caller gives it back with
-// Give.
+// returns where the octets end: skip when err says why there are none. The buffer
+// is taken only when there is something to read, so that a waiting reader holds
+// none, unless the connection has no descriptor. The caller gives it back with
+// Give, which takes nil too.
 func (s *Socket) Take(skip int) (buf *[]byte, end int, err error) {
 	if s.raw == nil {
 		b := readBuffers.Get().(*[]byte)
@@ -262,7 +311,7 @@ func (s *Socket) readOnce(fd uintptr) bool {
 	}
 }
 
-// Give returns a buffer that Take gave out.
+// Give returns a buffer that Take gave out; nil is none.
 func Give(buf *[]byte) {
 	if buf != nil && cap(*buf) == readBufferSize {
 		*buf = (*buf)[:readBufferSize]

@@ -3,6 +3,7 @@ package stream
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"io"
 	"net"
@@ -35,9 +36,10 @@ type TCP struct {
 	ended   bool
 	content string // the content namespace of the header that we send
 
-	mu     sync.Mutex // serialises header, elements and the end of our side
-	opened bool
-	closed atomic.Bool // written under mu
+	mu      sync.Mutex  // serialises header, elements and the end of our side; guards writes of tls
+	opened  bool        // our header of the current stream has been sent
+	shaking bool        // a TLS handshake is under way: nothing of ours may come between
+	closed  atomic.Bool // written under mu
 }
 
 // NewTCP returns the framing of a connection in clear.
@@ -75,11 +77,7 @@ const handshakeTimeout = 30 * time.Second
 // Secure implements Securer (RFC 6120 §5.4.3.3).
 func (c *TCP) Secure(cfg *tls.Config) error {
 	// What came before the handshake came in clear: nothing of it may be used.
-	Give(c.buf)
-	c.buf, c.data, c.carry = nil, nil, nil
-	c.mu.Lock()
-	c.opened = false
-	c.mu.Unlock()
+	c.drop()
 	if err := c.handshake(cfg, handshakeTimeout); err != nil {
 		return err
 	}
@@ -88,6 +86,13 @@ func (c *TCP) Secure(cfg *tls.Config) error {
 }
 
 func (c *TCP) handshake(cfg *tls.Config, timeout time.Duration) error {
+	c.mu.Lock()
+	ended := c.closed.Load()
+	c.shaking = true
+	c.mu.Unlock()
+	if ended {
+		return net.ErrClosed
+	}
 	conn := tls.Server(c.sock, cfg)
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
@@ -95,7 +100,11 @@ func (c *TCP) handshake(cfg *tls.Config, timeout time.Duration) error {
 	// lives on does not.
 	done := make(chan error, 1)
 	go func() { done <- conn.HandshakeContext(ctx) }()
-	if err := <-done; err != nil {
+	err := <-done
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.shaking = false
+	if err != nil {
 		return err
 	}
 	c.tls = conn
@@ -107,6 +116,9 @@ func (c *TCP) handshake(cfg *tls.Config, timeout time.Duration) error {
 func (c *TCP) Restart(l wire.Limits) {
 	c.limits = l
 	c.scan.Reset(wire.Stream, l)
+	c.mu.Lock()
+	c.opened = false // RFC 6120 §4.9.1.2: an error needs our header of the new stream first
+	c.mu.Unlock()
 }
 
 // Info implements Conn.
@@ -119,35 +131,41 @@ func (c *TCP) Read(idle func()) (Event, error) {
 		if c.closed.Load() {
 			return Event{}, c.discard()
 		}
-		if len(c.data) > 0 {
-			kind, n, err := c.scan.Next(c.data)
-			if err != nil {
-				return Event{}, FromWire(err)
-			}
-			all := c.data[:n]
-			c.data = c.data[n:]
-			switch kind {
-			case wire.KindHeader:
-				return c.header(all[n-c.scan.Index().Len:]), nil
-			case wire.KindElement:
-				el := c.scan.Index()
-				raw := all[n-el.Len:]
-				if el.Foreign {
-					return c.canonical(raw)
-				}
-				return Event{Kind: Element, Raw: raw, Index: el}, nil
-			case wire.KindTrailer:
-				c.ended = true
-				return Event{Kind: Closed}, nil
-			}
-		}
 		if c.ended {
 			return Event{}, io.EOF
+		}
+		// Without data Next gives the scanner's working memory back, and tells of the
+		// end of a stream whose header was an empty-element tag.
+		kind, n, err := c.scan.Next(c.data)
+		if err != nil {
+			return Event{}, FromWire(err)
+		}
+		all := c.data[:n]
+		c.data = c.data[n:]
+		switch kind {
+		case wire.KindHeader:
+			return c.header(all[n-c.scan.Index().Len:]), nil
+		case wire.KindElement:
+			el := c.scan.Index()
+			raw := all[n-el.Len:]
+			if el.Foreign {
+				return c.canonical(raw)
+			}
+			return Event{Kind: Element, Raw: raw, Index: el}, nil
+		case wire.KindTrailer:
+			c.ended = true
+			return Event{Kind: Closed}, nil
 		}
 		if err := c.fill(idle); err != nil {
 			return Event{}, err
 		}
 	}
+}
+
+// drop forgets what has been received.
+func (c *TCP) drop() {
+	Give(c.buf)
+	c.buf, c.data, c.carry = nil, nil, nil
 }
 
 // discard reads what the peer still sends after our end, so that its closing and
@@ -156,9 +174,9 @@ func (c *TCP) discard() error {
 	// The peer's closing tag is the last that it sends (RFC 6120 §4.4). What comes
 	// before it is not scanned any more: it may be what was wrong.
 	const tag = "</stream:stream>"
-	tail := append([]byte(nil), c.data[max(0, len(c.data)-len(tag)):]...)
-	Give(c.buf)
-	c.buf, c.data, c.carry = nil, nil, nil
+	tail := bytes.TrimRight(c.data, " \t\r\n")
+	tail = append([]byte(nil), tail[max(0, len(tail)-len(tag)):]...)
+	c.drop()
 	for total := 0; total < discardMax && !c.ended; {
 		if c.ended = string(tail) == tag; c.ended {
 			break
@@ -174,6 +192,9 @@ func (c *TCP) discard() error {
 		}
 		total += n
 	}
+	// RFC 6120 §4.4: both sides are closed, and the connection is ours to end once
+	// our last octets have left.
+	c.sock.Settle(closeTimeout)
 	return io.EOF
 }
 
@@ -184,7 +205,6 @@ func (c *TCP) fill(idle func()) error {
 	switch {
 	case len(rest) == 0:
 		c.carry = nil
-		_, _, _ = c.scan.Next(nil) // gives the scanner's working memory back
 	case c.buf == nil:
 		c.carry = rest // part of carry already
 	default:
@@ -260,8 +280,9 @@ func Standalone(raw []byte, limits wire.Limits) (Event, error) {
 	// What the peer sent was within its limits; declarations that moved inside do
 	// not count against it.
 	d := wire.DefaultLimits()
-	limits.Bytes = max(limits.Bytes, d.Bytes, len(raw))
+	limits.Bytes = max(limits.Bytes, d.Bytes, len(raw)+1)
 	limits.NSDecls = max(limits.NSDecls, d.NSDecls) * 2
+	limits.NSName = max(limits.NSName, d.NSName) * len("&quot;") // escaped anew
 	var sc wire.Scanner
 	sc.Reset(wire.Document, limits)
 	kind, n, err := sc.Next(raw)
@@ -368,10 +389,14 @@ func (c *TCP) Close(e *Error) {
 	if c.closed.Swap(true) {
 		return
 	}
+	if c.shaking {
+		c.sock.Close() // there is no stream that could be ended in order
+		return
+	}
 	_ = c.sock.SetReadDeadline(time.Now().Add(closeTimeout))
 	if !c.opened {
 		// RFC 6120 §4.9.1.2: our header comes before the error.
-		if c.open(Header{Version: "1.0", Lang: "en"}) != nil {
+		if c.open(Header{ID: rand.Text(), Version: "1.0", Lang: "en"}) != nil {
 			return
 		}
 	}
