@@ -157,7 +157,7 @@ func (c *boshConn) post(rid int64, body string) {
 	}
 	c.bodies[rid] = n
 	// Answers come on several connections: they count in the order of requests.
-	for n := c.bodies[c.next]; n != nil && c.end == nil; n = c.bodies[c.next] {
+	for n := c.bodies[c.next]; n != nil; n = c.bodies[c.next] {
 		delete(c.bodies, c.next)
 		c.next++
 		if sid := n.Attr("sid"); sid != "" && c.sid == "" {
@@ -167,10 +167,17 @@ func (c *boshConn) post(rid int64, body string) {
 			}
 		}
 		c.in = append(c.in, n.Children...)
-		if n.Attr("type") == "terminate" {
+		if n.Attr("type") == "terminate" && (c.end == nil || vague(c.end)) {
 			c.end = &Ended{n.Attr("condition")}
 		}
 	}
+}
+
+// vague tells whether an end only says that another request knows more (XEP-0124
+// §17.2).
+func vague(end error) bool {
+	e, ok := end.(*Ended)
+	return ok && (e.Condition == "other-request" || e.Condition == "item-not-found")
 }
 
 func (c *boshConn) exchange(body string) (*Node, error) {
@@ -197,19 +204,21 @@ func (c *boshConn) exchange(body string) (*Node, error) {
 	return n, nil
 }
 
-func (c *boshConn) Send(element string) error {
+func (c *boshConn) Send(element string) error { return c.SendRaw(standalone(element)) }
+
+func (c *boshConn) SendRaw(octets string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.end != nil {
 		return c.end
 	}
-	c.out = append(c.out, standalone(element))
+	c.out = append(c.out, octets)
 	c.changed()
 	return nil
 }
 
 func (c *boshConn) Receive() (*Node, error) {
-	err := c.await(func() bool { return len(c.in) > 0 || c.end != nil })
+	err := c.await(func() bool { return len(c.in) > 0 || c.end != nil && (c.inFlight == 0 || !vague(c.end)) })
 	defer c.mu.Unlock()
 	if err != nil {
 		return nil, err

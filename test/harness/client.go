@@ -24,6 +24,9 @@ type Conn interface {
 	Open(to, lang string) error
 	// Send sends one top-level element as it is written on a TCP stream.
 	Send(element string) error
+	// SendRaw sends octets as they are: into a TCP stream, as one WebSocket message,
+	// inside one BOSH <body/>.
+	SendRaw(octets string) error
 	// Receive returns the next top-level element. The error is ErrEnd when the
 	// server has ended its stream in order, which on BOSH may be an *Ended.
 	Receive() (*Node, error)
@@ -214,7 +217,10 @@ func (c *Client) Next() (*Node, error) {
 	return c.Receive()
 }
 
-// Pending returns what has come already, and keep decides what of it stays.
+// Pending returns what came before the answers to Requests and waits for Next.
+func (c *Client) Pending() []*Node { return c.pending }
+
+// filter keeps of what is pending only what keep wants.
 func (c *Client) filter(keep func(*Node) bool) {
 	var left []*Node
 	for _, n := range c.pending {

@@ -71,7 +71,9 @@ func (c *tcpConn) header(to, lang string) error {
 	}
 }
 
-func (c *tcpConn) Send(text string) error {
+func (c *tcpConn) Send(element string) error { return c.SendRaw(element) }
+
+func (c *tcpConn) SendRaw(text string) error {
 	_, err := io.WriteString(c.Conn, text)
 	return err
 }

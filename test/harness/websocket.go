@@ -46,6 +46,8 @@ func (c *webSocketConn) Open(to, lang string) error {
 
 func (c *webSocketConn) Send(element string) error { return c.write(standalone(element)) }
 
+func (c *webSocketConn) SendRaw(octets string) error { return c.write(octets) }
+
 func (c *webSocketConn) write(text string) error {
 	return c.ws.WriteMessage(websocket.TextMessage, []byte(text))
 }
