@@ -145,6 +145,7 @@ func (e *endpoint) run(ctx context.Context) {
 		}
 	}
 	e.stop(abort)
+	e.client.CloseIdleConnections()
 }
 
 // stop waits for what is under way, for a time.
