@@ -11,7 +11,13 @@ import (
 // Run plays a transcript over one framing, on a server of its own.
 func (s *Script) Run(t *testing.T, framing string) {
 	t.Helper()
-	r := &run{t: t, srv: Start(t, s.Options), framing: framing, clients: map[string]*Client{}, vars: Vars{}}
+	if err := s.play(t, framing); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (s *Script) play(t *testing.T, framing string) error {
+	r := &run{srv: Start(t, s.Options), framing: framing, clients: map[string]*Client{}, vars: Vars{}}
 	t.Cleanup(func() {
 		for _, c := range r.all {
 			c.Drop()
@@ -31,22 +37,22 @@ func (s *Script) Run(t *testing.T, framing string) {
 			err = r.step(st)
 		}
 		if err != nil {
-			t.Fatalf("%s:%d: %s %s: %v", s.Name, st.line, st.who, st.verb, err)
+			return fmt.Errorf("%s:%d: %s %s: %w", s.Name, st.line, st.who, st.verb, err)
 		}
 	}
 	// What was not expected is a mistake, too.
 	for who, c := range r.clients {
 		if c.ended == nil && c.JID != "" {
 			if err := r.quiet(c); err != nil {
-				t.Fatalf("%s: at the end, %s: %v", s.Name, who, err)
+				return fmt.Errorf("%s: at the end, %s: %w", s.Name, who, err)
 			}
 		}
 	}
+	return nil
 }
 
 // run is one performance of a Script.
 type run struct {
-	t       *testing.T
 	srv     *Server
 	framing string
 	clients map[string]*Client
@@ -100,8 +106,7 @@ func (r *run) step(st step) error {
 		if err := c.Close(); err != nil {
 			return err
 		}
-		_, err := r.drain(c)
-		return err
+		return r.ends(c, "")
 	case "drops":
 		delete(r.clients, st.who)
 		c.Drop()
