@@ -280,7 +280,15 @@ func (c *Conn) overactive(q *request, now time.Time) bool {
 		return false
 	}
 	if c.hold > 0 {
-		return len(c.held) >= c.requests // with q
+		// COMPAT(strophe.js): a page that is loaded again leaves a request behind that
+		// nobody waits for.
+		waiting := 0 // q among them
+		for _, h := range c.held {
+			if h.ready != nil {
+				waiting++
+			}
+		}
+		return waiting >= c.requests
 	}
 	if n := len(c.answered); n > 0 {
 		last := c.answered[n-1]
