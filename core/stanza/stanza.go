@@ -144,7 +144,34 @@ func Parse(kind Kind, raw []byte, el *wire.Element) (*Stanza, error) {
 	if rest > 0 || len(el.Decls) > 0 {
 		st.Attrs = otherAttrs(src, el)
 	}
+	if el.Prefix.Start != el.Prefix.End {
+		if e := st.unprefix(raw[:el.Len]); err == nil {
+			err = e
+		}
+	}
 	return st, err
+}
+
+// unprefix writes the payload of a stanza anew whose own name has a prefix
+// (<c:message xmlns:c='jabber:client' xmlns='urn:x'>): the names without one in
+// there need not be in the content namespace, where they would be once the start
+// tag is written without the prefix.
+func (st *Stanza) unprefix(raw []byte) error {
+	st.children = nil
+	most := 4*len(raw) + 4096 // prefixes become declarations, which may be far longer
+	var b []byte
+	for _, n := range TreeOf(raw).Nodes {
+		if n.El != nil {
+			b = n.El.append(b, NSClient, most)
+		} else {
+			b = wire.AppendText(b, n.Text)
+		}
+		if len(b) > most {
+			st.inner = wire.Span{}
+			return Err(PolicyViolation, "too much has to be written anew")
+		}
+	}
+	return st.adopt(b, unlimited)
 }
 
 func parseAddress(raw string, earlier error) (jid.JID, error) {
