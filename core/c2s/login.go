@@ -27,6 +27,11 @@ const (
 	nsSASLCB = "urn:xmpp:sasl-cb:0"               // XEP-0440 §2
 )
 
+// langMax bounds an xml:lang that is remembered: it is written into every stanza
+// of the session, to every recipient, so a long one multiplies. RFC 5646 §4.4.1
+// gets by with 35 octets.
+const langMax = 64
+
 // login is what a stream needs only until it is bound.
 type login struct {
 	offer    *sasl.Offer
@@ -137,7 +142,9 @@ func (s *session) greet(h *stream.Header) *stream.Error {
 		return stream.Err(stream.UnsupportedVersion, "") // RFC 6120 §4.9.3.25
 	}
 	s.host = host
-	s.lang = h.Lang
+	if len(h.Lang) <= langMax {
+		s.lang = h.Lang
+	}
 	return nil
 }
 
