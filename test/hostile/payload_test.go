@@ -108,3 +108,41 @@ func TestSubscriptionRequestWithLongNamespace(t *testing.T) {
 		}
 	}
 }
+
+// A stanza whose own name had a prefix lost the default namespace that it
+// declared: what was in there became part of the content namespace.
+func TestPrefixedStanzaKeepsNamespaces(t *testing.T) {
+	s := start(t, harness.Options{})
+	juliet, evil := login(t, s, "tcp", "juliet", "here"), login(t, s, "tcp", "mallory", "evil")
+	must(t, evil.Send("<c:message xmlns:c='jabber:client' xmlns='urn:evil' to='juliet@example.org/here'><subject>evil</subject>"+
+		"<c:body>good</c:body><x><c:y xmlns:d='urn:d' d:a='1'/></x></c:message>"))
+	n, err := juliet.Next()
+	must(t, err)
+	x := n.Child("urn:evil", "x")
+	if n.Child("urn:evil", "subject") == nil || n.Child(harness.NSClient, "subject") != nil ||
+		n.Child(harness.NSClient, "body") == nil || x == nil || x.Child(harness.NSClient, "y") == nil {
+		t.Fatal(n)
+	}
+	// Prefixes become declarations; that must not multiply what was sent.
+	long := strings.Repeat("n", 1000)
+	if n := request(t, evil, "<c:iq xmlns:c='jabber:client' xmlns:p='urn:"+long+"' type='get' id='1' to='example.org'><q xmlns='urn:q'>"+
+		strings.Repeat("<p:y/>", 30_000)+"</q></c:iq>"); n.Attr("type") != "error" || n.Child(harness.NSClient, "error").Child(harness.NSStanzas, "policy-violation") == nil {
+		t.Fatal(n)
+	}
+	alive(t, evil)
+}
+
+// The language of a stream is written into each of its stanzas.
+func TestLongStreamLanguageIsNotMultiplied(t *testing.T) {
+	s := start(t, harness.Options{})
+	juliet := login(t, s, "tcp", "juliet", "here")
+	evil := loginLang(t, s, "tcp", "mallory", "evil", strings.Repeat("x", 5000))
+	must(t, evil.Send("<message to='juliet@example.org/here'><body>hi</body></message>"))
+	n, err := juliet.Next()
+	must(t, err)
+	for _, a := range n.Attrs {
+		if len(a.Value) > 100 {
+			t.Errorf("%s has %d octets", a.Name.Local, len(a.Value))
+		}
+	}
+}
