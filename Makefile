@@ -19,7 +19,7 @@ run: build ## build and start the development server (ARGS="..." adds flags)
 	bin/trivium serve --dev $(ARGS)
 
 test: ## install what tests need, then run them all with the race detector
-	@if [ -x test/interop/setup.sh ]; then test/interop/setup.sh; fi
+	@if [ "$$TRIVIUM_INTEROP" != off ]; then test/interop/setup.sh; fi
 	$(GO) test -race -shuffle=on -timeout 15m $(TESTFLAGS) $(PKG)
 
 unit: ## run the tests without setup and without the race detector (quick)
@@ -34,8 +34,8 @@ fmt: ## format all Go files with gofumpt
 generate: ## write the generated files again (docs/specs.md, the example configuration, ...)
 	$(GO) generate ./...
 
-bench: ## measure the server beside its peers (test/bench writes the report)
-	@if [ -x test/bench/run ]; then test/bench/run $(ARGS); else echo 'no test/bench/run here: only the micro benchmarks'; $(MAKE) microbench; fi
+bench: build ## measure the server beside its peers, about 30 min (ARGS="-rounds 2" narrows it); writes docs/performance.md
+	$(GO) run ./test/bench -profile admin -out docs/performance.md $(ARGS)
 
 microbench: ## run the Go benchmarks (PKG=./core/wire BENCH=Scan narrow it)
 	$(GO) test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem $(PKG)

@@ -67,7 +67,7 @@ type Options struct {
 	MaxPause time.Duration
 	// Origins lists from which web origins a browser may use the endpoint: "*" for
 	// any, "https://chat.example.org", or "https://*.example.org" for every host
-	// below it. Without any, only the endpoint's own origin may. Credentials of the
+	// below it; the endpoint's own origin always may. Credentials of the
 	// browser are never allowed.
 	Origins []string
 	// Secure tells whether a trusted proxy in front of us vouches that the octets of
@@ -103,6 +103,7 @@ func (o Options) withDefaults() Options {
 type Handler struct {
 	accept  func(stream.Conn, func())
 	opt     Options
+	origins stream.Origins
 	serving sync.WaitGroup // the goroutines of sessions and the sweeper
 
 	mu       sync.Mutex
@@ -116,11 +117,16 @@ type Handler struct {
 // over and returns at once; it calls the function it is given when it is done
 // with the session.
 func New(accept func(c stream.Conn, over func()), opt Options) *Handler {
-	return &Handler{
+	h := &Handler{
 		accept: accept, opt: opt.withDefaults(),
 		sessions: make(map[string]*Conn), done: make(chan struct{}),
 	}
+	h.origins.Set(opt.Origins)
+	return h
 }
+
+// SetOrigins replaces Options.Origins.
+func (h *Handler) SetOrigins(patterns []string) { h.origins.Set(patterns) }
 
 // buffers holds the octets of requests until the session has read them.
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}

@@ -47,7 +47,7 @@ type Options struct {
 	Limits wire.Limits
 	// Origins lists from which web origins a browser may connect: "*" for any,
 	// "https://chat.example.org", or "https://*.example.org" for every host below
-	// it. Without any, only the endpoint's own origin may. Clients that send no
+	// it; the endpoint's own origin always may. Clients that send no
 	// Origin are no browsers and always may (RFC 6455 §10.2).
 	Origins []string
 	// PingInterval is how long a peer may be silent before it is pinged (RFC 7395
@@ -66,6 +66,7 @@ type Options struct {
 type Handler struct {
 	accept   func(stream.Conn, func())
 	opt      Options
+	origins  stream.Origins
 	upgrader gorilla.Upgrader
 	serving  sync.WaitGroup // the goroutines of connections and the pinger
 
@@ -83,6 +84,7 @@ func New(accept func(c stream.Conn, over func()), opt Options) *Handler {
 		opt.PingInterval = DefaultPingInterval
 	}
 	h := &Handler{accept: accept, opt: opt, done: make(chan struct{})}
+	h.origins.Set(opt.Origins)
 	h.upgrader = gorilla.Upgrader{
 		// The Socket below reads ahead into a pooled buffer: this one only has to
 		// hold a control frame.
@@ -90,12 +92,14 @@ func New(accept func(c stream.Conn, over func()), opt Options) *Handler {
 		WriteBufferPool: new(sync.Pool), // never used: data frames are written by Conn
 		Subprotocols:    []string{Subprotocol},
 		CheckOrigin: func(r *http.Request) bool {
-			origin := r.Header.Get("Origin")
-			return origin == "" || allowed(origin, r.Host, opt.Origins)
+			return h.origins.Allow(r.Header.Get("Origin"), r.Host)
 		},
 	}
 	return h
 }
+
+// SetOrigins replaces Options.Origins; connections that are there stay.
+func (h *Handler) SetOrigins(patterns []string) { h.origins.Set(patterns) }
 
 // ServeHTTP implements http.Handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {

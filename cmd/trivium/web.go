@@ -179,7 +179,12 @@ func (w *web) start(ctx context.Context, wg *sync.WaitGroup) {
 }
 
 // reload takes over what may change live.
-func (w *web) reload(next *config.Config) {}
+func (w *web) reload(next *config.Config) {
+	for _, f := range []framings{w.direct, w.proxied} {
+		f.websocket.SetOrigins(next.WebSocket.Origins)
+		f.bosh.SetOrigins(next.BOSH.Origins)
+	}
+}
 
 // track notes a server for stop.
 func (w *web) track(s *http.Server) {
