@@ -5,6 +5,8 @@
 //
 //spec:rfc-9457 complete | Problem Details for HTTP APIs | errors of the REST interface
 //spec:rfc-6750 complete | Bearer Token Usage | §2.1 and §3; tokens are never read from URLs or forms
+//spec:rfc-6415 partial | Web Host Metadata | host-meta in both formats, with the links of XEP-0156
+//spec:xep-0156 1.4.0 complete | Discovering Alternative XMPP Connection Methods | for each host that is asked for
 package httpapi
 
 import (
@@ -94,22 +96,31 @@ func (a *API) Mount(r chi.Router) {
 		r.Use(a.cors)
 	}
 	r.Post("/messages", a.postMessage)
-	r.Get("/webhooks", a.getWebhooks)
-	r.Get("/openapi.json", a.getDocument)
+	get(r, "/webhooks", a.getWebhooks)
+	get(r, "/openapi.json", a.getDocument)
 	r.NotFound(func(w http.ResponseWriter, _ *http.Request) {
 		problem(http.StatusNotFound, "There is nothing at this path.").write(w)
 	})
 	r.MethodNotAllowed(func(w http.ResponseWriter, rq *http.Request) {
 		// RFC 9110 §15.5.6: the answer names the methods that are allowed.
 		if rc := chi.RouteContext(rq.Context()); rc != nil && rc.Routes != nil {
-			for _, m := range []string{http.MethodGet, http.MethodPost} {
+			var allow []string
+			for _, m := range []string{http.MethodGet, http.MethodHead, http.MethodPost} {
 				if rc.Routes.Match(chi.NewRouteContext(), m, rq.URL.Path) {
-					w.Header().Add("Allow", m)
+					allow = append(allow, m)
 				}
 			}
+			w.Header().Set("Allow", strings.Join(allow, ", "))
 		}
 		problem(http.StatusMethodNotAllowed, "").write(w)
 	})
+}
+
+// get registers a handler for GET and HEAD (RFC 9110 §9.1: every resource has
+// both); net/http keeps the content of the latter back.
+func get(r chi.Router, path string, h http.HandlerFunc) {
+	r.Get(path, h)
+	r.Head(path, h)
 }
 
 func (a *API) getDocument(w http.ResponseWriter, _ *http.Request) {
@@ -117,10 +128,12 @@ func (a *API) getDocument(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write(a.document)
 }
 
+// challenge is the start of WWW-Authenticate (RFC 6750 §3).
+const challenge = `Bearer realm="trivium"`
+
 // authenticate returns the token of a request, or the problem: it looks at the
 // Authorization header and nothing else (RFC 6750 §2.1).
 func (a *API) authenticate(w http.ResponseWriter, r *http.Request) (auth.Token, *Problem) {
-	const challenge = `Bearer realm="trivium"`
 	header := r.Header["Authorization"]
 	if len(header) != 1 {
 		w.Header()["Www-Authenticate"] = []string{challenge}

@@ -85,7 +85,7 @@ func BenchmarkPost(b *testing.B) {
 				return nil, huma.Error422UnprocessableEntity("")
 			}
 			rq := (&http.Request{}).WithContext(ctx)
-			if p, err := r.api.maySend(rq, &token, from); p != nil || err != nil {
+			if p, err := r.api.maySend(&writer{header: http.Header{}}, rq, &token, from); p != nil || err != nil {
 				return nil, huma.Error403Forbidden("")
 			}
 			if p := r.api.send(rq, st); p != nil {

@@ -39,8 +39,8 @@ func (h *Health) Stopping() { h.stopping.Store(true) }
 
 // Mount registers /healthz and /readyz.
 func (h *Health) Mount(r chi.Router) {
-	r.Get("/healthz", func(w http.ResponseWriter, _ *http.Request) { say(w, http.StatusOK, "ok\n") })
-	r.Get("/readyz", func(w http.ResponseWriter, r *http.Request) {
+	get(r, "/healthz", func(w http.ResponseWriter, _ *http.Request) { say(w, http.StatusOK, "ok\n") })
+	get(r, "/readyz", func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case h.stopping.Load():
 			say(w, http.StatusServiceUnavailable, "shutting down\n")

@@ -19,8 +19,6 @@ const (
 
 // HostMeta tells web clients where to connect: the link records of XEP-0156 in
 // the host-meta files of RFC 6415.
-//
-//spec:xep-0156 1.4.0 complete | Discovering Alternative XMPP Connection Methods | XRD and JRD, for each host that is asked for
 type HostMeta struct {
 	// Links returns the URLs of a host, which is the Host header without its port,
 	// in lower case. No URLs at all make the answer 404.
@@ -29,8 +27,8 @@ type HostMeta struct {
 
 // Mount registers /.well-known/host-meta and /.well-known/host-meta.json.
 func (h HostMeta) Mount(r chi.Router) {
-	r.Get("/.well-known/host-meta", func(w http.ResponseWriter, r *http.Request) { h.serve(w, r, "application/xrd+xml", xrd) })
-	r.Get("/.well-known/host-meta.json", func(w http.ResponseWriter, r *http.Request) { h.serve(w, r, "application/json", jrd) })
+	get(r, "/.well-known/host-meta", func(w http.ResponseWriter, r *http.Request) { h.serve(w, r, "application/xrd+xml", xrd) })
+	get(r, "/.well-known/host-meta.json", func(w http.ResponseWriter, r *http.Request) { h.serve(w, r, "application/json", jrd) })
 }
 
 type link struct {

@@ -14,7 +14,7 @@ import (
 	"trivium/core/mod/modtest"
 )
 
-func get(t *testing.T, h http.Handler, host, path string) (*http.Response, []byte) {
+func lookUp(t *testing.T, h http.Handler, host, path string) (*http.Response, []byte) {
 	t.Helper()
 	rq := httptest.NewRequest(http.MethodGet, path, nil)
 	rq.Host = host
@@ -46,7 +46,7 @@ func TestHostMeta(t *testing.T) {
 		{"urn:xmpp:alt-connections:websocket", "wss://example.org:5443/xmpp-websocket"},
 	}
 	for _, host := range []string{"example.org", "EXAMPLE.org:5280"} {
-		rs, b := get(t, mux, host, "/.well-known/host-meta")
+		rs, b := lookUp(t, mux, host, "/.well-known/host-meta")
 		var x struct {
 			XMLName xml.Name `xml:"http://docs.oasis-open.org/ns/xri/xrd-1.0 XRD"`
 			Link    []entry
@@ -57,7 +57,7 @@ func TestHostMeta(t *testing.T) {
 		if rs.Header.Get("Content-Type") != "application/xrd+xml" {
 			t.Errorf("XRD as %s", rs.Header.Get("Content-Type"))
 		}
-		rs, b = get(t, mux, host, "/.well-known/host-meta.json")
+		rs, b = lookUp(t, mux, host, "/.well-known/host-meta.json")
 		var j struct{ Links []entry }
 		if err := json.Unmarshal(b, &j); err != nil || !reflect.DeepEqual(j.Links, want) {
 			t.Errorf("%v: %s", err, b)
@@ -66,7 +66,7 @@ func TestHostMeta(t *testing.T) {
 			t.Errorf("CORS: %v", rs.Header)
 		}
 	}
-	if rs, _ := get(t, mux, "other.example", "/.well-known/host-meta"); rs.StatusCode != http.StatusNotFound {
+	if rs, _ := lookUp(t, mux, "other.example", "/.well-known/host-meta"); rs.StatusCode != http.StatusNotFound {
 		t.Errorf("unknown host: %s", rs.Status)
 	}
 }
@@ -76,7 +76,7 @@ func TestHealth(t *testing.T) {
 	serve := func(h *Health) http.Handler { m := chi.NewRouter(); h.Mount(m); return m }
 	expect := func(h http.Handler, path string, want int) {
 		t.Helper()
-		if rs, b := get(t, h, "example.org", path); rs.StatusCode != want {
+		if rs, b := lookUp(t, h, "example.org", path); rs.StatusCode != want {
 			t.Errorf("%s: %s %s", path, rs.Status, b)
 		}
 	}

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -100,6 +101,9 @@ func problemOf(err error) (p *Problem, ours bool) {
 	case errors.Is(err, store.ErrBusy), errors.Is(err, store.ErrFull), errors.Is(err, store.ErrIO),
 		errors.Is(err, store.ErrLocked), errors.Is(err, store.ErrClosed):
 		return problem(http.StatusServiceUnavailable, "The message cannot be stored now."), true
+	}
+	if errors.Is(err, context.Canceled) {
+		return problem(http.StatusGatewayTimeout, "The request was given up."), false // and nobody reads this
 	}
 	return problem(http.StatusInternalServerError, ""), true
 }

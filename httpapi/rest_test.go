@@ -263,7 +263,8 @@ func TestRefusals(t *testing.T) {
 			if tt.at != "" && (len(p.Errors) == 0 || p.Errors[0].Location != tt.at) {
 				t.Errorf("want a fault at %s: %s", tt.at, body)
 			}
-			if got := rs.Header.Get("WWW-Authenticate"); (got != "") != (tt.status == 401) {
+			// RFC 6750 §3: with every token that does not do.
+			if got := rs.Header.Get("WWW-Authenticate"); (got != "") != (tt.status == 401 || tt.status == 403) {
 				t.Errorf("WWW-Authenticate %q", got)
 			}
 			juliet.Quiet()

@@ -102,7 +102,7 @@ func (a *API) read(w http.ResponseWriter, r *http.Request, token *auth.Token) (*
 		st, err = a.readJSON(buf.Bytes(), token)
 	}
 	if err == nil {
-		p, err = a.maySend(r, token, st.From)
+		p, err = a.maySend(w, r, token, st.From)
 	}
 	if err != nil {
 		var ours bool
@@ -183,9 +183,9 @@ func defaultSender(token *auth.Token) (jid.JID, error) {
 
 // maySend checks that the token may speak for from, and that from is ours: a
 // domain we serve and, where the domain has accounts, one of them.
-func (a *API) maySend(r *http.Request, token *auth.Token, from jid.JID) (*Problem, error) {
+func (a *API) maySend(w http.ResponseWriter, r *http.Request, token *auth.Token, from jid.JID) (*Problem, error) {
 	if !token.MaySend(from) || !a.opts.Router.Serves(from.Domain()) {
-		return problem(http.StatusForbidden, "The token may not send from this address."), nil
+		return noScope(w, "The token may not send from this address."), nil
 	}
 	if from.Local() != "" && a.opts.Router.Hosts(from.Domain()) {
 		ok, err := a.opts.Auth.Exists(r.Context(), from.Bare())
@@ -193,10 +193,16 @@ func (a *API) maySend(r *http.Request, token *auth.Token, from jid.JID) (*Proble
 			return nil, err
 		}
 		if !ok {
-			return problem(http.StatusForbidden, "The sender's account does not exist."), nil
+			return noScope(w, "The sender's account does not exist."), nil
 		}
 	}
 	return nil, nil
+}
+
+// noScope is RFC 6750 §3.1, insufficient_scope.
+func noScope(w http.ResponseWriter, detail string) *Problem {
+	w.Header()["Www-Authenticate"] = []string{challenge + `, error="insufficient_scope"`}
+	return problem(http.StatusForbidden, detail)
 }
 
 // send routes the message and waits until it is safe.

@@ -55,7 +55,6 @@ type lane struct {
 	last  int64   // the last row that was in queue
 	more  bool    // rows between last and cursor are not in queue
 	at    time.Time
-	index int // in endpoint.due, -1: not there
 }
 
 // outcome is what became of a message that was posted.
@@ -190,7 +189,7 @@ func (e *endpoint) fill(ctx context.Context) bool {
 			e.cursor = it.seq
 			l := e.lanes[it.talk]
 			if l == nil {
-				l = &lane{talk: it.talk, index: -1}
+				l = &lane{talk: it.talk}
 				e.lanes[it.talk] = l
 				l.push(it)
 				e.held++
@@ -396,16 +395,11 @@ func (l *lane) first() int64 {
 	return l.queue[0].seq
 }
 
-func (h laneHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].index, h[j].index = i, j
-}
+func (h laneHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
 
 // Push and Pop are for container/heap.
 func (h *laneHeap) Push(x any) {
-	l := x.(*lane)
-	l.index = len(*h)
-	*h = append(*h, l)
+	*h = append(*h, x.(*lane))
 }
 
 // Pop is for container/heap.
@@ -414,6 +408,5 @@ func (h *laneHeap) Pop() any {
 	l := old[len(old)-1]
 	old[len(old)-1] = nil
 	*h = old[:len(old)-1]
-	l.index = -1
 	return l
 }
