@@ -116,8 +116,10 @@ func TestSendJSON(t *testing.T) {
 	r := newREST(t, Options{})
 	juliet := r.online("juliet@example.org/balcony")
 	for _, tt := range []struct{ name, token, body, want string }{
-		{"least", r.romeo, `{"to":"juliet@example.org","body":"hi"}`,
-			`<message from='romeo@example.org' to='juliet@example.org' type='chat'><body>hi</body></message>`},
+		{
+			"least", r.romeo, `{"to":"juliet@example.org","body":"hi"}`,
+			`<message from='romeo@example.org' to='juliet@example.org' type='chat'><body>hi</body></message>`,
+		},
 		{
 			"whole", r.romeo,
 			`{"from":"romeo@example.org/orchard","to":"Juliet@Example.ORG/balcony","type":"normal","id":"i<1'","lang":"en-GB",
@@ -126,8 +128,10 @@ func TestSendJSON(t *testing.T) {
 				"<subject>a &amp; b</subject><body>\U0001F339 &lt;\"rose\"&gt; \\ud800\n</body><thread>t</thread>" +
 				`<request xmlns='urn:xmpp:receipts'/><x xmlns='u' a='1'>y</x></message>`,
 		},
-		{"domain token", r.any, `{"from":"clerk@bots.example.org","to":"juliet@example.org","body":"hi"}`,
-			`<message from='clerk@bots.example.org' to='juliet@example.org' type='chat'><body>hi</body></message>`},
+		{
+			"domain token", r.any, `{"from":"clerk@bots.example.org","to":"juliet@example.org","body":"hi"}`,
+			`<message from='clerk@bots.example.org' to='juliet@example.org' type='chat'><body>hi</body></message>`,
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			rs, body := r.post(tt.token, tt.body)

@@ -159,8 +159,11 @@ func TestDecodeDraft(t *testing.T) {
 		want Draft
 		flat bool
 	}{
-		{`{"to":"a","body":"ü🌹","from":"b","type":"chat","subject":"s","thread":"t","id":"i","lang":"l","extensions":"<e/>"}`,
-			Draft{To: "a", Body: "ü🌹", From: "b", Type: "chat", Subject: "s", Thread: "t", ID: "i", Lang: "l", Extensions: "<e/>"}, true},
+		{
+			`{"to":"a","body":"ü🌹","from":"b","type":"chat","subject":"s","thread":"t","id":"i","lang":"l","extensions":"<e/>"}`,
+			Draft{To: "a", Body: "ü🌹", From: "b", Type: "chat", Subject: "s", Thread: "t", ID: "i", Lang: "l", Extensions: "<e/>"},
+			true,
+		},
 		{`{"to":"a","body":"x\ny"}`, Draft{To: "a", Body: "x\ny"}, false},
 		{`{"to":"a","body":null}`, Draft{To: "a"}, false},
 		{`{}`, Draft{}, false},

@@ -40,13 +40,10 @@ type request struct {
 type app struct {
 	*httptest.Server
 	got chan request
-
-	mu     sync.Mutex
-	handle func(w http.ResponseWriter, r request)
 }
 
 func newApp(t testing.TB, handle func(w http.ResponseWriter, r request)) *app {
-	a := &app{got: make(chan request, 10000), handle: handle}
+	a := &app{got: make(chan request, 10000)}
 	a.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
@@ -56,22 +53,13 @@ func newApp(t testing.TB, handle func(w http.ResponseWriter, r request)) *app {
 		if err := json.Unmarshal(body, &rq.Event); err != nil {
 			t.Errorf("posted %q: %v", body, err)
 		}
-		a.mu.Lock()
-		h := a.handle
-		a.mu.Unlock()
-		if h != nil {
-			h(w, rq)
+		if handle != nil {
+			handle(w, rq)
 		}
 		a.got <- rq
 	}))
 	t.Cleanup(a.Close)
 	return a
-}
-
-func (a *app) answer(handle func(w http.ResponseWriter, r request)) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.handle = handle
 }
 
 func (a *app) next(t testing.TB) request {
@@ -219,18 +207,24 @@ func TestReplies(t *testing.T) {
 		name, media, answer string
 		want                []string // to romeo
 	}{
-		{"reply", "application/json", `{"reply":{"body":"hello"},"extra":1}`,
-			[]string{`<message from='bot@gw.example.org' to='romeo@example.org/orchard' type='chat' id='*'><body>hello</body><thread>t1</thread></message>`}},
-		{"text", "text/plain; charset=utf-8", "hello\nthere\n",
+		{
+			"reply", "application/json", `{"reply":{"body":"hello"},"extra":1}`,
+			[]string{`<message from='bot@gw.example.org' to='romeo@example.org/orchard' type='chat' id='*'><body>hello</body><thread>t1</thread></message>`},
+		},
+		{
+			"text", "text/plain; charset=utf-8", "hello\nthere\n",
 			[]string{`<message from='bot@gw.example.org' to='romeo@example.org/orchard' type='chat' id='*'><body>hello
-there</body><thread>t1</thread></message>`}},
-		{"several", "application/json",
+there</body><thread>t1</thread></message>`},
+		},
+		{
+			"several", "application/json",
 			`{"reply":{"body":"1"},"messages":[{"body":"2","from":"other@gw.example.org","thread":"t2","id":"mine"},{"to":"romeo@example.org","type":"normal","subject":"3","extensions":"<e xmlns='u'/>"}]}`,
 			[]string{
 				`<message from='bot@gw.example.org' to='romeo@example.org/orchard' type='chat' id='*'><body>1</body><thread>t1</thread></message>`,
 				`<message from='other@gw.example.org' to='romeo@example.org/orchard' type='chat' id='mine'><body>2</body><thread>t2</thread></message>`,
 				`<message from='bot@gw.example.org' to='romeo@example.org' type='normal' id='*'><subject>3</subject><e xmlns='u'/></message>`,
-			}},
+			},
+		},
 		{"nothing", "application/json", `{}`, nil},
 		{"empty", "text/plain", "\n", nil},
 		{"no JSON", "application/json", `{"reply":{"body":"x"`, nil},
@@ -390,18 +384,26 @@ func TestGatewayIQ(t *testing.T) {
 	const features = `<feature var='http://jabber.org/protocol/disco#info'/><feature var='http://jabber.org/protocol/disco#items'/><feature var='urn:xmpp:ping'/></query></iq>`
 	for _, tt := range [][2]string{
 		// XEP-0030 §3.1, with an identity of the registry
-		{`<iq type='get' id='1' to='gw.example.org'>` + info + `</iq>`,
-			`<iq type='result' id='1' from='gw.example.org' to='romeo@example.org/orchard'><query xmlns='http://jabber.org/protocol/disco#info'><identity category='gateway' type='http-ws'/>` + features},
-		{`<iq type='get' id='2' to='bot@gw.example.org'>` + info + `</iq>`,
-			`<iq type='result' id='2' from='bot@gw.example.org' to='romeo@example.org/orchard'><query xmlns='http://jabber.org/protocol/disco#info'><identity category='client' type='bot'/>` + features},
+		{
+			`<iq type='get' id='1' to='gw.example.org'>` + info + `</iq>`,
+			`<iq type='result' id='1' from='gw.example.org' to='romeo@example.org/orchard'><query xmlns='http://jabber.org/protocol/disco#info'><identity category='gateway' type='http-ws'/>` + features,
+		},
+		{
+			`<iq type='get' id='2' to='bot@gw.example.org'>` + info + `</iq>`,
+			`<iq type='result' id='2' from='bot@gw.example.org' to='romeo@example.org/orchard'><query xmlns='http://jabber.org/protocol/disco#info'><identity category='client' type='bot'/>` + features,
+		},
 		// XEP-0199 §4.2
 		{`<iq type='get' id='3' to='gw.example.org'><ping xmlns='urn:xmpp:ping'/></iq>`, `<iq type='result' id='3' from='gw.example.org' to='romeo@example.org/orchard'/>`},
 		// XEP-0030 §7
-		{`<iq type='get' id='4' to='gw.example.org'><query xmlns='http://jabber.org/protocol/disco#info' node='x'/></iq>`,
-			`<iq type='error' id='4' from='gw.example.org' to='romeo@example.org/orchard'><error type='cancel'><item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>`},
+		{
+			`<iq type='get' id='4' to='gw.example.org'><query xmlns='http://jabber.org/protocol/disco#info' node='x'/></iq>`,
+			`<iq type='error' id='4' from='gw.example.org' to='romeo@example.org/orchard'><error type='cancel'><item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>`,
+		},
 		// RFC 6120 §8.4
-		{`<iq type='set' id='5' to='bot@gw.example.org'><query xmlns='jabber:iq:roster'/></iq>`,
-			`<iq type='error' id='5' from='bot@gw.example.org' to='romeo@example.org/orchard'><error type='cancel'><service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>`},
+		{
+			`<iq type='set' id='5' to='bot@gw.example.org'><query xmlns='jabber:iq:roster'/></iq>`,
+			`<iq type='error' id='5' from='bot@gw.example.org' to='romeo@example.org/orchard'><error type='cancel'><service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>`,
+		},
 	} {
 		romeo.Send(tt[0]).Expect(tt[1])
 	}
