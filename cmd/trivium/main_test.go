@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"io"
 	"net"
 	"os"
 	"strconv"
@@ -23,7 +24,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"freeports": freePorts, "waitfor": waitFor, "signal": signalTo,
+			"freeports": freePorts, "waitfor": waitFor, "signal": signalTo, "stream": openStream,
 		},
 	})
 }
@@ -64,3 +65,27 @@ func signalTo(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 var signals = map[string]os.Signal{"HUP": syscall.SIGHUP, "TERM": syscall.SIGTERM}
+
+// openStream opens an XMPP stream at an address (unix:PATH or HOST:PORT), after a
+// line sent first if there is one, and wants the features of a host.
+func openStream(ts *testscript.TestScript, neg bool, args []string) {
+	network, addr := "tcp", args[0]
+	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
+		network, addr = "unix", ts.MkAbs(path)
+	}
+	c, err := net.Dial(network, addr)
+	ts.Check(err)
+	defer c.Close()
+	ts.Check(c.SetDeadline(time.Now().Add(20 * time.Second)))
+	first := ""
+	if len(args) > 2 {
+		first = args[2] + "\r\n"
+	}
+	_, err = io.WriteString(c, first+"<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' version='1.0' to='"+args[1]+"'>"+
+		"<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='NONE'/></stream:stream>")
+	ts.Check(err)
+	all, _ := io.ReadAll(c) // a reset is an answer as well
+	if got := strings.Contains(string(all), "from='"+args[1]+"'") && strings.Contains(string(all), "<invalid-mechanism/>"); got == neg {
+		ts.Fatalf("got %s", all)
+	}
+}
