@@ -212,7 +212,7 @@ function login(settings, account) {
       const stamp = Date.parse(child(e, NS.delay, 'delay')?.getAttribute('stamp'))
       show(body, {
         at: stamp ? new Date(stamp) : new Date(),
-        note: (stamp ? ' · sent while you were away' : '') + (e.getAttribute('from') === peer ? ' · by REST' : ''),
+        note: (stamp ? ' · sent while you were away' : '') + (e.getAttribute('from') === peer ? ' · from a program' : ''),
       })
     },
     end(why) {
