@@ -2,6 +2,7 @@ package router
 
 import (
 	"context"
+	"sync/atomic"
 
 	"trivium/core/stanza"
 )
@@ -114,18 +115,38 @@ func (r *Router) place(ctx context.Context, p *Packet, not *Session) error {
 	sessions := p.Account.Sessions()
 	// "Most available" is the highest priority, §8.5.2.1.1; a headline goes to
 	// every non-negative resource.
-	best := int8(0)
-	if st.Type != stanza.Headline {
-		for _, s := range sessions {
-			if pr := s.Presence(); pr != nil && s != not && pr.Priority > best {
-				best = pr.Priority
-			}
+	best, several := int8(0), 0
+	for _, s := range sessions {
+		pr := s.Presence()
+		if pr == nil || s == not || pr.Priority < best {
+			continue
 		}
+		if pr.Priority > best && st.Type != stanza.Headline {
+			best, several = pr.Priority, 0
+		}
+		several++
+	}
+	var share *atomic.Int32
+	if several > 1 {
+		share = new(atomic.Int32)
+		share.Add(1) // ours, so that it is not taken for lost before all have it
 	}
 	for _, s := range sessions {
-		if pr := s.Presence(); pr != nil && s != not && pr.Priority >= best && s.Deliver(p.Turn, st, p.Receipt) {
-			p.Targets = append(p.Targets, s)
+		pr := s.Presence()
+		if pr == nil || s == not || pr.Priority < best {
+			continue
 		}
+		if share != nil {
+			share.Add(1)
+		}
+		if s.out.send(p.Turn, queued{st: st, rc: p.Receipt, share: share}, st.To) {
+			p.Targets = append(p.Targets, s)
+		} else if share != nil {
+			share.Add(-1)
+		}
+	}
+	if share != nil && share.Add(-1) == 0 {
+		p.Targets = p.Targets[:0] // all have been lost meanwhile
 	}
 	if len(p.Targets) > 0 {
 		return nil

@@ -3,6 +3,7 @@ package router
 import (
 	"errors"
 	"sync"
+	"sync/atomic"
 
 	"trivium/core/jid"
 	"trivium/core/stanza"
@@ -16,23 +17,35 @@ var ErrOverflow = errors.New("router: outbox is full")
 type outBuffer struct {
 	data []byte
 	ends []int
+	held []queued // the messages in data
 }
 
-const keepBuffer = 64 << 10 // larger ones are left to the collector
+// Larger buffers are left to the collector.
+const (
+	keepBuffer = 64 << 10
+	keepHeld   = 256
+)
 
 var outBuffers = sync.Pool{New: func() any { return &outBuffer{data: make([]byte, 0, 2048)} }}
 
+// recycle gives the buffer back to the pool.
 func (b *outBuffer) recycle() {
-	if cap(b.data) <= keepBuffer {
-		b.data, b.ends = b.data[:0], b.ends[:0]
-		outBuffers.Put(b)
+	if cap(b.data) > keepBuffer || cap(b.held) > keepHeld {
+		return
 	}
+	clear(b.held)
+	b.data, b.ends, b.held = b.data[:0], b.ends[:0], b.held[:0]
+	outBuffers.Put(b)
 }
 
 // queued is a message until its octets have left this process.
 type queued struct {
 	st *stanza.Stanza
 	rc *Receipt
+	// share counts the sessions that one message to an account was queued for and
+	// that may still get it; nil: this one alone.
+	share *atomic.Int32
+	copy  bool // of a message that is somewhere else too: no loss
 }
 
 // Outbox orders what goes to one peer. Any goroutine may send; nothing waits for
@@ -43,8 +56,7 @@ type Outbox struct {
 	mu      sync.Mutex
 	conn    stream.Conn
 	buf     *outBuffer // nil when nothing waits
-	held    []queued   // messages in buf
-	flying  []queued   // messages that conn has taken but not sent
+	flying  *outBuffer // what conn has taken but not sent
 	claimed bool       // somebody will flush, or conn will call drained
 	dead    bool
 	limit   int
@@ -64,8 +76,7 @@ type Turn struct{ dirty []*Outbox }
 
 // Flush writes out what was sent in this turn.
 func (t *Turn) Flush() {
-	for i := 0; i < len(t.dirty); i++ { // a flush that fails may add to dirty
-		o := t.dirty[i]
+	for i, o := range t.dirty {
 		t.dirty[i] = nil
 		o.flush()
 	}
@@ -113,15 +124,15 @@ func (o *Outbox) end(t *Turn, b *outBuffer) {
 
 // send queues a stanza addressed to to. It reports false when the peer is lost;
 // the stanza is then the caller's to place elsewhere.
-func (o *Outbox) send(t *Turn, st *stanza.Stanza, to jid.JID, rc *Receipt) bool {
-	b := o.begin(st.Size())
+func (o *Outbox) send(t *Turn, q queued, to jid.JID) bool {
+	b := o.begin(q.st.Size())
 	if b == nil {
 		return false
 	}
-	b.data = st.AppendFor(b.data, to)
-	if st.Kind == stanza.Message {
-		rc.Hold()
-		o.held = append(o.held, queued{st, rc})
+	b.data = q.st.AppendFor(b.data, to)
+	if q.st.Kind == stanza.Message {
+		q.rc.Hold()
+		b.held = append(b.held, q)
 	}
 	o.end(t, b)
 	return true
@@ -151,13 +162,12 @@ func (o *Outbox) flush() {
 	for {
 		o.mu.Lock()
 		b := o.buf
-		if b == nil || o.dead || o.conn == nil {
+		if b == nil || o.dead {
 			o.claimed = false
 			o.mu.Unlock()
 			return
 		}
-		o.buf = nil
-		o.flying, o.held = o.held, o.flying[:0]
+		o.buf, o.flying = nil, b
 		conn := o.conn
 		if o.drainFn == nil {
 			o.drainFn = o.drained
@@ -165,33 +175,34 @@ func (o *Outbox) flush() {
 		o.mu.Unlock()
 
 		sent, err := conn.Write(stream.Batch{Data: b.data, Ends: b.ends}, o.drainFn)
-		b.recycle()
-		if err != nil {
+		switch {
+		case err != nil:
 			o.lose(err)
 			return
+		case !sent: // drained goes on, or has already; it wants but the messages
+			(&outBuffer{data: b.data, ends: b.ends}).recycle()
+			b.data, b.ends = nil, nil
+			return
+		case o.landed():
+			b.recycle()
 		}
-		if !sent {
-			return // drained goes on
-		}
-		o.landed()
 	}
 }
 
-// landed releases what conn has sent.
-func (o *Outbox) landed() {
+// landed releases what conn has sent. It reports false when the outbox was lost
+// meanwhile.
+func (o *Outbox) landed() bool {
 	o.mu.Lock()
-	flying := o.flying
+	b := o.flying
 	o.flying = nil
 	o.mu.Unlock()
-	for i := range flying {
-		flying[i].rc.Release(nil)
-		flying[i] = queued{}
+	if b == nil {
+		return false
 	}
-	o.mu.Lock()
-	if o.flying == nil && cap(flying) <= 64 && o.buf != nil {
-		o.flying = flying[:0]
+	for i := range b.held {
+		b.held[i].rc.Release(nil)
 	}
-	o.mu.Unlock()
+	return true
 }
 
 func (o *Outbox) drained(err error) {
@@ -212,12 +223,13 @@ func (o *Outbox) lose(err error) {
 		return
 	}
 	o.dead = true
-	left := append(o.flying, o.held...)
-	o.flying, o.held = nil, nil
-	if o.buf != nil {
-		o.buf.recycle()
-		o.buf = nil
+	var left []queued
+	for _, b := range [...]*outBuffer{o.flying, o.buf} {
+		if b != nil {
+			left = append(left, b.held...)
+		}
 	}
+	o.flying, o.buf = nil, nil // a Write may still read the one
 	fail := o.fail
 	o.mu.Unlock()
 	if fail != nil && err != nil {

@@ -34,7 +34,7 @@ func (r *Receipt) Release(err error) {
 		return
 	}
 	if err != nil {
-		r.err.CompareAndSwap(nil, &err)
+		r.fail(err)
 	}
 	if r.pending.Add(-1) == 0 {
 		if p := r.err.Load(); p != nil {
@@ -44,3 +44,6 @@ func (r *Receipt) Release(err error) {
 		}
 	}
 }
+
+// fail notes the first error. It is apart so that Release allocates nothing.
+func (r *Receipt) fail(err error) { r.err.CompareAndSwap(nil, &err) }

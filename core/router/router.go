@@ -200,12 +200,14 @@ func (r *Router) Bounce(ctx context.Context, t *Turn, st *stanza.Stanza, err err
 }
 
 // rescue places messages that a lost session never got: they are handled as if
-// the session had not been there.
+// the session had not been there. What other sessions were given too is rescued
+// by the last of them to be lost, so that nobody gets it twice.
 func (r *Router) rescue(s *Session, left []queued) {
 	var t Turn
 	ctx := context.Background()
 	for _, q := range left {
-		if q.st.Type == stanza.TypeError || q.st.Type == stanza.GroupChat || q.st.Type == stanza.Headline {
+		if q.copy || q.share != nil && q.share.Add(-1) > 0 ||
+			q.st.Type == stanza.TypeError || q.st.Type == stanza.GroupChat || q.st.Type == stanza.Headline {
 			q.rc.Release(nil)
 			continue
 		}

@@ -1,6 +1,8 @@
 package router
 
 import (
+	"errors"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,7 +32,7 @@ type Session struct {
 	out      Outbox
 	flags    atomic.Uint32
 	presence atomic.Pointer[Presence]
-	active   atomic.Int64 // Unix seconds of the last octet from the peer
+	active   atomic.Int64 // Unix seconds of the last element from the peer
 	kick     func(*stream.Error)
 
 	mu     sync.Mutex
@@ -112,12 +114,13 @@ func (s *Session) Active() time.Time { return time.Unix(s.active.Load(), 0) }
 // Deliver queues st for the session as it is addressed. It reports false when
 // the session is lost.
 func (s *Session) Deliver(t *Turn, st *stanza.Stanza, rc *Receipt) bool {
-	return s.out.send(t, st, st.To, rc)
+	return s.out.send(t, queued{st: st, rc: rc}, st.To)
 }
 
-// DeliverTo is Deliver with another 'to', so that a fan-out needs no copies.
+// DeliverTo is Deliver with another 'to', so that a fan-out needs no copies. A
+// message is taken for a copy: when the session is lost nobody else gets it.
 func (s *Session) DeliverTo(t *Turn, st *stanza.Stanza, to jid.JID, rc *Receipt) bool {
-	return s.out.send(t, st, to, rc)
+	return s.out.send(t, queued{st: st, rc: rc, copy: true}, to)
 }
 
 // Write queues an element that is not a stanza.
@@ -305,6 +308,9 @@ func (s *Session) lost(err error) {
 		// RFC 6120 §4.9.3.17: the peer is too slow for what it is sent.
 		s.kick(stream.Err(stream.ResourceConstraint, "too much is waiting to be read"))
 		return
+	}
+	if errors.Is(err, net.ErrClosed) {
+		return // it has been ended, and its last octets may still be on their way
 	}
 	s.kick(nil)
 }
