@@ -108,7 +108,15 @@ func (r *run) step(st step) error {
 		}
 		return r.ends(c, "")
 	case "drops":
+		if err := r.settle(c); err != nil {
+			return err
+		}
 		delete(r.clients, st.who)
+		if _, ok := c.Conn.(*boshConn); ok {
+			// A BOSH client has no connection to lose; it would be missed only after the
+			// time of inactivity (XEP-0124 §10).
+			return c.Close()
+		}
 		c.Drop()
 		return nil
 	case "ends":
