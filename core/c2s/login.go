@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net/netip"
 	"strings"
-	"time"
 
 	"golang.org/x/time/rate"
 
@@ -75,7 +74,7 @@ func (b throttled) allow(ctx context.Context, username string) error {
 		return &sasl.Failure{Condition: sasl.TemporaryAuthFailure, Cause: err} // RFC 6120 §6.5.11
 	}
 	if wait > 0 {
-		time.Sleep(wait) // the login deadline goes on
+		s.svc.pause(wait) // the login deadline goes on
 	}
 	return nil
 }
@@ -297,7 +296,7 @@ func (s *session) authenticate(ctx context.Context, auth *stanza.Element) (state
 	if err != nil {
 		return s.refuse(nil, err)
 	}
-	in, err := initial(auth.Text())
+	in, err := sasl.Decode(auth.Text())
 	for {
 		if err != nil {
 			return s.refuse(ex, err)
@@ -319,7 +318,7 @@ func (s *session) authenticate(ctx context.Context, auth *stanza.Element) (state
 		case ev.Kind == stream.Closed:
 			return nil, nil
 		case ev.Kind == stream.Element && ev.Is(nsSASL, "response"):
-			if in, err = decode(ev.Tree().Text()); in == nil && err == nil {
+			if in, err = sasl.Decode(ev.Tree().Text()); in == nil && err == nil {
 				in = []byte{}
 			}
 		case ev.Kind == stream.Element && ev.Is(nsSASL, "abort"):
@@ -328,26 +327,6 @@ func (s *session) authenticate(ctx context.Context, auth *stanza.Element) (state
 			return nil, stream.Err(stream.NotAuthorized, "")
 		}
 	}
-}
-
-// initial decodes an initial response: "" is none, "=" an empty one (RFC 6120
-// §6.4.2).
-func initial(text string) ([]byte, error) {
-	switch strings.TrimSpace(text) {
-	case "":
-		return nil, nil
-	case "=":
-		return []byte{}, nil
-	}
-	return decode(text)
-}
-
-func decode(text string) ([]byte, error) {
-	b, err := base64.StdEncoding.Strict().DecodeString(strings.TrimSpace(text))
-	if err != nil {
-		return nil, &sasl.Failure{Condition: sasl.IncorrectEncoding} // RFC 6120 §6.5.5
-	}
-	return b, nil
 }
 
 // refuse tells of a failed attempt and lets the peer try again, up to a limit

@@ -119,7 +119,8 @@ type Service struct {
 	young map[*session]struct{} // not bound yet
 	from  map[netip.Addr]int    // how many of young come from each address
 	bound map[*session]struct{}
-	done  bool // shutting down
+	done  bool          // shutting down
+	quit  chan struct{} // closed then
 	idle  sync.WaitGroup
 }
 
@@ -129,6 +130,7 @@ func New(r *router.Router, mods *module.Host, opts Options) *Service {
 	svc := &Service{
 		router: r, modules: mods, log: opts.Logger, hosts: map[string]*virtualHost{},
 		young: map[*session]struct{}{}, bound: map[*session]struct{}{}, from: map[netip.Addr]int{},
+		quit: make(chan struct{}),
 	}
 	svc.opts.Store(&opts)
 	for _, h := range opts.Hosts {
@@ -144,8 +146,8 @@ func New(r *router.Router, mods *module.Host, opts Options) *Service {
 	return svc
 }
 
-// Tune changes limits and times for the streams to come; hosts, throttle and
-// logger stay.
+// Tune changes limits and times for the streams to come, and the times of pings
+// for all; hosts, throttle and logger stay.
 func (svc *Service) Tune(opts Options) {
 	old := svc.opts.Load()
 	opts.Hosts, opts.Throttle, opts.Logger = old.Hosts, old.Throttle, old.Logger
@@ -292,17 +294,17 @@ func (svc *Service) probe(now time.Time) {
 	}
 	t.Flush()
 	for _, s := range dead {
-		s.kick(stream.Err(stream.ConnectionTimeout, "no answer to a ping"))
-		s.conn.Abort()
+		s.kick(stream.Err(stream.ConnectionTimeout, "no answer to a ping")) // RFC 6120 §4.9.3.4
 	}
 }
 
 // Shutdown ends every stream with <system-shutdown/> (RFC 6120 §4.9.3.20) and
 // waits until the sessions are over. When ctx ends first, connections are
-// dropped.
+// dropped. It is called once.
 func (svc *Service) Shutdown(ctx context.Context) {
 	svc.mu.Lock()
 	svc.done = true
+	close(svc.quit)
 	var all []*session
 	for s := range svc.young {
 		all = append(all, s)
@@ -323,6 +325,16 @@ func (svc *Service) Shutdown(ctx context.Context) {
 			s.conn.Abort()
 		}
 		<-over
+	}
+}
+
+// pause waits, but not longer than the service lives.
+func (svc *Service) pause(d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-svc.quit:
 	}
 }
 

@@ -78,6 +78,9 @@ func (s *session) finish(ctx context.Context, err error) {
 		_, lost = s.conn.Read(nil)
 	}
 	s.conn.Abort()
+	if s.peer != nil {
+		s.peer.Drop() // what has not left by now never will
+	}
 	s.svc.forget(s)
 	if s.over != nil {
 		s.over()
@@ -111,7 +114,6 @@ func (s *session) unbind(ctx context.Context, orderly bool) {
 	}
 	s.svc.modules.SessionUnbound(ctx, &s.turn, s.peer)
 	s.turn.Flush()
-	s.peer.Drop()
 }
 
 // send writes negotiation elements, before the session has an outbox.
@@ -143,7 +145,9 @@ func (s *session) serve(ctx context.Context) error {
 		case stream.Opened:
 			return stream.Err(stream.NotAuthorized, "no stream restart is due") // RFC 6120 §4.3.3
 		}
-		if err = s.receive(ctx, &s.event); err != nil {
+		if err = s.receive(ctx, &s.event); err == errPeer {
+			return nil
+		} else if err != nil {
 			return err
 		}
 	}
@@ -156,11 +160,16 @@ func (s *session) slowDown(l *rate.Limiter, amount int) {
 		n := min(amount, l.Burst())
 		if wait := l.ReserveN(time.Now(), n).Delay(); wait > 0 {
 			s.turn.Flush()
-			time.Sleep(wait)
+			s.svc.pause(wait)
+			s.peer.Touch(time.Now()) // it is we who are silent
 		}
 		amount -= n
 	}
 }
+
+// errPeer says that the peer has found an error in our stream. We close it, and
+// have none of our own to tell (RFC 6120 §4.9.1.1).
+var errPeer = errors.New("c2s: the peer sent a stream error")
 
 // receive takes one element. An error ends the stream.
 func (s *session) receive(ctx context.Context, ev *stream.Event) error {
@@ -169,8 +178,11 @@ func (s *session) receive(ctx context.Context, ev *stream.Event) error {
 	s.slowDown(s.pace, 1)
 	kind := stanza.KindOf(ev.Index.Local.Bytes(ev.Raw))
 	if space := ev.Space(); kind == 0 || space != stanza.NSClient {
-		if kind != 0 && space == stanza.NSServer {
+		switch {
+		case kind != 0 && space == stanza.NSServer:
 			return stream.Err(stream.InvalidNamespace, "") // RFC 6120 §4.9.3.10
+		case ev.Is(stream.NSStream, "error"):
+			return errPeer
 		}
 		return stream.Err(stream.UnsupportedStanzaType, "") // RFC 6120 §4.9.3.24
 	}
