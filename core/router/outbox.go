@@ -103,7 +103,9 @@ func (o *Outbox) begin(size int) *outBuffer {
 	if o.buf == nil {
 		o.buf = outBuffers.Get().(*outBuffer)
 	}
-	if len(o.buf.data)+size > o.limit {
+	// Something large has to get through to a peer that reads, or it would come
+	// back with the offline messages and end every session to come.
+	if len(o.buf.data)+size > max(o.limit, 2*size) {
 		o.mu.Unlock()
 		o.lose(ErrOverflow)
 		return nil
