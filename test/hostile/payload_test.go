@@ -71,18 +71,8 @@ func TestOfflineMessageWithLongNamespace(t *testing.T) {
 	alive(t, evil)
 	juliet := login(t, s, "tcp", "juliet", "here")
 	must(t, juliet.Send("<presence/>"))
-	for _, want := range []string{"strange", "plain"} {
-		for {
-			n, err := juliet.Next()
-			must(t, err)
-			if n.Name.Local == "message" {
-				if got := n.Child(harness.NSClient, "body"); got == nil || got.Text != want {
-					t.Fatalf("want %s, got %s", want, n)
-				}
-				break
-			}
-		}
-	}
+	wantMessage(t, juliet, "strange")
+	wantMessage(t, juliet, "plain")
 }
 
 // One such subscription request kept all others from being shown.
