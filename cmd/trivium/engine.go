@@ -92,7 +92,7 @@ func (e *engine) build(ctx context.Context) error {
 	if err = errors.Join(err, hookErr); err != nil {
 		return err
 	}
-	e.admin.Add(admin.Accounts(e.users, e.core.Router, e.core.Hosts())...)
+	e.admin.Add(admin.Accounts(e.users, e.core.Modules)...)
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"trivium/core/auth"
 	"trivium/core/jid"
+	"trivium/core/module"
 	"trivium/core/router"
 	"trivium/core/sasl"
 	"trivium/core/stream"
@@ -33,7 +34,8 @@ type Token struct {
 // Accounts declares the operations on accounts and API tokens. Users of other
 // hosts than these are refused. Tokens may speak for any domain: gateways have
 // domains of their own.
-func Accounts(users *auth.Service, r *router.Router, hosts []string) []Operation {
+func Accounts(users *auth.Service, mods *module.Host) []Operation {
+	r, hosts := mods.Router, mods.Hosts
 	account := func(args Args) (jid.JID, error) {
 		j, err := jid.Parse(args["jid"])
 		if err != nil || !j.IsBare() || j.Local() == "" {
@@ -80,6 +82,16 @@ func Accounts(users *auth.Service, r *router.Router, hosts []string) []Operation
 			Run: func(ctx context.Context, args Args) (any, error) {
 				j, err := account(args)
 				if err != nil {
+					return nil, err
+				}
+				switch ok, err := users.Exists(ctx, j); {
+				case err != nil:
+					return nil, err
+				case !ok:
+					return nil, told(auth.ErrNotFound)
+				}
+				var t router.Turn
+				if err := mods.AccountLeaving(ctx, &t, j); err != nil {
 					return nil, err
 				}
 				end(j, "the account is being removed")

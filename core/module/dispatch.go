@@ -70,6 +70,18 @@ func (h *Host) SessionUnbound(ctx context.Context, t *Turn, s *Session) {
 	}
 }
 
+// AccountLeaving tells others that an account is about to be removed. Whoever
+// removes one calls it first.
+func (h *Host) AccountLeaving(ctx context.Context, t *Turn, account jid.JID) error {
+	for _, f := range h.leaving {
+		if err := f(ctx, t, account); err != nil {
+			return err
+		}
+	}
+	t.Flush()
+	return nil
+}
+
 // AccountRemoved purges the modules' data of an account.
 func (h *Host) AccountRemoved(tx *store.Tx, account jid.JID) error {
 	for _, f := range h.removed {

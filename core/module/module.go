@@ -123,6 +123,7 @@ type Host struct {
 	unbound   []func(context.Context, *Turn, *Session)
 	features  []func(Stage, string) stanza.Payload
 	removed   []func(*store.Tx, jid.JID) error
+	leaving   []func(context.Context, *Turn, jid.JID) error
 	barriers  []func(context.Context, jid.JID, jid.JID) bool
 	stops     []func()
 	disco     Disco
@@ -227,6 +228,12 @@ func (h *Host) Unbound(f func(context.Context, *Turn, *Session)) { h.unbound = a
 // Removed adds what purges a module's data of an account, in the transaction
 // that removes the account. It may run more than once.
 func (h *Host) Removed(f func(*store.Tx, jid.JID) error) { h.removed = append(h.removed, f) }
+
+// Leaving adds what is told to others before an account is removed, while its
+// data and sessions are still there.
+func (h *Host) Leaving(f func(ctx context.Context, t *Turn, account jid.JID) error) {
+	h.leaving = append(h.leaving, f)
+}
 
 // Stage is where a stream is when features are offered.
 type Stage uint8

@@ -212,6 +212,9 @@ func (m *Module) change(ctx context.Context, rq *module.Request) (stanza.Payload
 // remove removes the account and ends its sessions; the one that asked gets its
 // answer first (XEP-0077 §3.2).
 func (m *Module) remove(ctx context.Context, rq *module.Request, account jid.JID) error {
+	if err := m.host.AccountLeaving(ctx, rq.Turn, account); err != nil {
+		return err
+	}
 	switch err := m.users.RemoveAccount(ctx, account); {
 	case errors.Is(err, auth.ErrNotFound):
 		return &stanza.Error{Condition: stanza.NotAllowed}

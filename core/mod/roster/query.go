@@ -219,6 +219,25 @@ func (m *Module) remove(ctx context.Context, t *module.Turn, account, contact ji
 	if err != nil {
 		return err
 	}
+	m.cancel(ctx, t, account, contact, old)
+	return nil
+}
+
+// farewell ends all subscriptions of an account that is about to be removed
+// (XEP-0077 §3.2), as if it removed every item.
+func (m *Module) farewell(ctx context.Context, t *module.Turn, account jid.JID) error {
+	b, err := m.books.Get(ctx, account)
+	if err != nil {
+		return err
+	}
+	for _, c := range b.contacts {
+		m.cancel(ctx, t, account, c.jid, c.state)
+	}
+	return nil
+}
+
+// cancel tells a contact that the subscriptions between the two end.
+func (m *Module) cancel(ctx context.Context, t *module.Turn, account, contact jid.JID, old state) {
 	// §2.5.2. Requests that still wait for an answer end as well, or the contact
 	// would be left with one that nobody remembers.
 	if old.has(to) || old.has(pendingOut) {
@@ -230,5 +249,4 @@ func (m *Module) remove(ctx context.Context, t *module.Turn, account, contact ji
 	if old.has(from) || old.has(pendingIn) {
 		m.tell(ctx, t, stanza.New(stanza.Presence, stanza.Unsubscribed, account, contact, ""))
 	}
-	return nil
 }

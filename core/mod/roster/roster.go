@@ -112,6 +112,7 @@ func (m *Module) Register(h *module.Host) error {
 		}
 		return features
 	})
+	h.Leaving(m.farewell)
 	h.Removed(func(tx *store.Tx, account jid.JID) error {
 		m.books.Forget(account)
 		return purge(tx, account)
