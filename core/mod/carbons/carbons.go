@@ -100,13 +100,13 @@ func eligible(st *stanza.Stanza, sent bool) bool {
 // copySent copies a message to the sender's other sessions.
 func (m *Module) copySent(_ context.Context, p *module.Packet) error {
 	sessions := p.Session.Account.Sessions()
-	if len(sessions) < 2 {
-		return nil
+	if len(sessions) < 2 || p.Stanza.To.Bare() == p.Session.Account.Bare {
+		return nil // what an account sends to itself is copied as received
 	}
 	var made *stanza.Stanza
 	for _, s := range sessions {
-		if s == p.Session || !s.Has(m.on) || p.Stanza.To == s.JID {
-			continue // whom it is addressed to gets it as it is
+		if s == p.Session || !s.Has(m.on) {
+			continue
 		}
 		if made == nil {
 			if !eligible(p.Stanza, true) {
@@ -132,16 +132,13 @@ next:
 		if !s.Has(m.on) || s == p.Session {
 			continue
 		}
-		if p.Session != nil && p.Session.Account == p.Account {
-			continue // within the account it was copied as sent
-		}
 		for _, got := range p.Targets {
 			if s == got {
 				continue next
 			}
 		}
 		if made == nil {
-			if !eligible(p.Received, false) {
+			if !eligible(p.Stanza, false) {
 				return nil
 			}
 			made = wrap("received", p.Stanza, s)
