@@ -138,12 +138,32 @@ func (m *Module) set(ctx context.Context, rq *module.Request) (stanza.Payload, e
 			}
 			it.state |= listed
 		}
+		if err := m.room(ctx, rq.To(), it); err != nil {
+			return nil, err
+		}
 		n, err := m.save(ctx, rq.To(), b, it, nil, true)
 		if err == nil {
 			m.pushAll(rq.Turn, rq.To(), it, n.version)
 		}
 		return n, err
 	})
+}
+
+// room refuses an item whose name and groups would make the roster larger than it
+// may be: every answer to a roster get holds all of it (XEP-0205 §2). Items that
+// take no more than their share need not be counted.
+func (m *Module) room(ctx context.Context, account jid.JID, it *item) error {
+	size := len(it.name) + len(encodeGroups(it.groups))
+	if size <= m.opt.Bytes/m.opt.Items {
+		return nil
+	}
+	var others int
+	err := m.host.Store.QueryRow(ctx, `SELECT coalesce(sum(octet_length(name) + octet_length(groupset)), 0)
+		FROM roster_contact WHERE account = ? AND contact <> ?`, account.String(), it.jid.String()).Scan(&others)
+	if err == nil && others+size > m.opt.Bytes {
+		return full()
+	}
+	return err
 }
 
 func full() error {

@@ -34,6 +34,7 @@ type Options struct {
 	Name         int // octets of an item's name: 1024
 	Group        int // octets of a group's name: 1024
 	Groups       int // groups of one item: 64
+	Bytes        int // names and groups of one roster, in octets: 512 times Items, at least 1 MiB
 	Requests     int // subscription requests that wait for an account: 200
 	RequestBytes int // octets of a request that are kept; a larger one loses its payload: 4096
 	Removals     int // removed items that roster versioning remembers: 100
@@ -51,6 +52,9 @@ func (o *Options) setDefaults() {
 		if *d.v <= 0 {
 			*d.v = d.def
 		}
+	}
+	if o.Bytes <= 0 {
+		o.Bytes = max(512*o.Items, 1<<20)
 	}
 }
 

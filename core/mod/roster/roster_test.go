@@ -488,3 +488,36 @@ func TestRosterIsPurged(t *testing.T) {
 		}
 	}
 }
+
+// Two thousand items of 64 groups of 1024 octets made an answer of 130 MB to
+// every roster get.
+func TestRosterHasBoundInOctets(t *testing.T) {
+	s := modtest.New(t, modules(roster.Options{Items: 10, Bytes: 4000})...)
+	juliet := s.Connect(balcony)
+	item := func(i, size int) string {
+		return fmt.Sprintf(`<item jid='c%d@example.com' name='%s'/>`, i, strings.Repeat("n", size))
+	}
+	full := `<iq type='error' id='set' from='juliet@example.com' to='juliet@example.com/balcony'><error type='cancel'>` +
+		`<resource-constraint xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/><text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'>*</text></error></iq>`
+	for _, step := range []struct {
+		item, want string
+	}{
+		{item(1, 1000), result(balcony)},
+		{item(2, 1000), result(balcony)},
+		{item(3, 1000), result(balcony)},
+		{item(4, 1000), result(balcony)},
+		{item(5, 1000), full},
+		{item(5, 401), full},            // more than its share
+		{item(5, 400), result(balcony)}, // no more than its share
+		{item(1, 601), full},
+		{item(1, 600), result(balcony)},
+		{item(1, 100), result(balcony)},
+		{item(6, 500), result(balcony)},
+		{`<item jid='c7@example.com'><group>` + strings.Repeat("g", 500) + `</group></item>`, full},
+		{`<item jid='c2@example.com' subscription='remove'/>`, result(balcony)},
+		{`<item jid='c7@example.com'><group>` + strings.Repeat("g", 500) + `</group></item>`, result(balcony)},
+	} {
+		juliet.Send(set(step.item))
+		juliet.Expect(step.want)
+	}
+}
