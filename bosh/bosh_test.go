@@ -455,8 +455,10 @@ func TestStreamError(t *testing.T) {
 		want []string
 	}{
 		{stream.Err(stream.SystemShutdown, ""), []string{"", "type", "terminate", "condition", "system-shutdown"}},
-		{&stream.Error{Condition: stream.SeeOtherHost, Host: "https://secure.jabber.org/xmppcm"},
-			[]string{"<uri>https://secure.jabber.org/xmppcm</uri>", "type", "terminate", "condition", "see-other-uri"}},
+		{
+			&stream.Error{Condition: stream.SeeOtherHost, Host: "https://secure.jabber.org/xmppcm"},
+			[]string{"<uri>https://secure.jabber.org/xmppcm</uri>", "type", "terminate", "condition", "see-other-uri"},
+		},
 		{nil, []string{"", "type", "terminate"}},
 	} {
 		bubble(t, Options{}, func(w *world) {
@@ -530,15 +532,21 @@ func TestBadBodies(t *testing.T) {
 func TestPayloads(t *testing.T) {
 	for _, tt := range []struct{ body, want string }{
 		// XEP-0124 §8, example 6
-		{"<body rid='%d' sid='%s' xmlns='http://jabber.org/protocol/httpbind'>\n  <message to='contact@example.com'\n           xmlns='jabber:client'>\n    <x/>\n  </message>\n  <message to='friend@example.com'\n           xmlns='jabber:client'>\n    <x/>\n  </message>\n</body>",
-			"<message to='contact@example.com'\n           xmlns='jabber:client'>\n    <x/>\n   <message to='friend@example.com'\n           xmlns='jabber:client'>\n    <x/>\n  "},
+		{
+			"<body rid='%d' sid='%s' xmlns='http://jabber.org/protocol/httpbind'>\n  <message to='contact@example.com'\n           xmlns='jabber:client'>\n    <x/>\n  </message>\n  <message to='friend@example.com'\n           xmlns='jabber:client'>\n    <x/>\n  </message>\n</body>",
+			"<message to='contact@example.com'\n           xmlns='jabber:client'>\n    <x/>\n   <message to='friend@example.com'\n           xmlns='jabber:client'>\n    <x/>\n  ",
+		},
 		{"<body rid='%d' sid='%s' xmlns='http://jabber.org/protocol/httpbind'><message><x/></message></body>", "<x/>"},
 		{"<body rid='%d' sid='%s' xmlns='http://jabber.org/protocol/httpbind'><x/></body>", "<x xmlns='jabber:client'/>"},
 		{"<b:body rid='%d' sid='%s' xmlns:b='http://jabber.org/protocol/httpbind' xmlns='jabber:client'><message><x/></message></b:body>", "<x/>"},
-		{"<body rid='%d' sid='%s' xmlns='http://jabber.org/protocol/httpbind' xmlns:json='http://json.org/'><json:json>{}</json:json></body>",
-			"<json:json xmlns='http://jabber.org/protocol/httpbind' xmlns:json='http://json.org/'>{}</json:json>"},
-		{"<body rid='%d' sid='%s' xmlns='http://jabber.org/protocol/httpbind' xmlns:json='http://json.org/'><message><json:json/></message></body>",
-			"<message xmlns='jabber:client' xmlns:json='http://json.org/'><json:json/>"},
+		{
+			"<body rid='%d' sid='%s' xmlns='http://jabber.org/protocol/httpbind' xmlns:json='http://json.org/'><json:json>{}</json:json></body>",
+			"<json:json xmlns='http://jabber.org/protocol/httpbind' xmlns:json='http://json.org/'>{}</json:json>",
+		},
+		{
+			"<body rid='%d' sid='%s' xmlns='http://jabber.org/protocol/httpbind' xmlns:json='http://json.org/'><message><json:json/></message></body>",
+			"<message xmlns='jabber:client' xmlns:json='http://json.org/'><json:json/>",
+		},
 		{"<body rid='%d' sid='%s' xmlns='http://jabber.org/protocol/httpbind'><message xmlns='jabber:&#99;lient'><x/></message></body>", "<x/>"},
 	} {
 		bubble(t, Options{}, func(w *world) {

@@ -459,7 +459,8 @@ func TestServerCloses(t *testing.T) {
 		// RFC 7395 §3.6.1
 		{
 			"see-other-uri", &stream.Error{Condition: stream.SeeOtherHost, Host: "wss://otherendpoint.example/xmpp-bind"},
-			[]string{`<close xmlns='urn:ietf:params:xml:ns:xmpp-framing' see-other-uri='wss://otherendpoint.example/xmpp-bind'/>`}, 1000,
+			[]string{`<close xmlns='urn:ietf:params:xml:ns:xmpp-framing' see-other-uri='wss://otherendpoint.example/xmpp-bind'/>`},
+			1000,
 		},
 		{"shutdown", stream.Err(stream.SystemShutdown, ""), []string{streamError("system-shutdown", ""), closed}, 1001},
 		{"our fault", stream.Err(stream.InternalServerError, "a<b"), []string{streamError("internal-server-error", "a&lt;b"), closed}, 1011},

@@ -12,7 +12,7 @@ const hexDigits = "0123456789abcdef"
 // A space at either end stays, since XEP-0106 §3.2 has no escape for it there;
 // preparation then refuses the localpart.
 func Escape(s string) string {
-	if strings.IndexAny(s, " \"&'/:<>@\\") < 0 {
+	if !strings.ContainsAny(s, " \"&'/:<>@\\") {
 		return s
 	}
 	var b strings.Builder

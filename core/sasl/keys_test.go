@@ -30,7 +30,10 @@ func TestDeriveKeys(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := client.GetStoredCredentials(xdg.KeyFactors{Salt: string(salt), Iters: 4096})
+		want, err := client.GetStoredCredentialsWithError(xdg.KeyFactors{Salt: string(salt), Iters: 4096})
+		if err != nil {
+			t.Fatal(err)
+		}
 		if !bytes.Equal(keys.StoredKey, want.StoredKey) || !bytes.Equal(keys.ServerKey, want.ServerKey) {
 			t.Errorf("%s: keys differ from another implementation's", h)
 		}

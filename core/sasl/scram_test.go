@@ -339,7 +339,10 @@ func proof(h Hash, password, bare string, serverFirst []byte, withoutProof strin
 	fields := strings.Split(string(serverFirst), ",")
 	salt, _ := base64.StdEncoding.DecodeString(strings.TrimPrefix(fields[1], "s="))
 	client, _ := generators[h].NewClientUnprepped("user", password, "")
-	stored := client.GetStoredCredentials(xdg.KeyFactors{Salt: string(salt), Iters: testIterations})
+	stored, err := client.GetStoredCredentialsWithError(xdg.KeyFactors{Salt: string(salt), Iters: testIterations})
+	if err != nil {
+		panic(err)
+	}
 	auth := []byte(bare + "," + string(serverFirst) + "," + withoutProof)
 	signature := h.hmac(stored.StoredKey, auth)
 	// The client's key, from the password, by way of its own definition.

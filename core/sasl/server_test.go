@@ -31,7 +31,9 @@ func TestOffer(t *testing.T) {
 		{"protected, not bound", Options{}, true, nil, "SCRAM-SHA-512 SCRAM-SHA-256 SCRAM-SHA-1 PLAIN", ""},
 		{"protected, nothing to bind", Options{}, true, empty, "SCRAM-SHA-512 SCRAM-SHA-256 SCRAM-SHA-1 PLAIN", ""},
 		{
-			"bound", Options{}, true, bothTypes,
+			"bound",
+			Options{},
+			true, bothTypes,
 			"SCRAM-SHA-512-PLUS SCRAM-SHA-256-PLUS SCRAM-SHA-1-PLUS SCRAM-SHA-512 SCRAM-SHA-256 SCRAM-SHA-1 PLAIN",
 			"tls-exporter tls-server-end-point",
 		},

@@ -46,10 +46,12 @@ func TestDecoder(t *testing.T) {
 		{"<a x='1' xml:lang = \"e&#x6e;\"\n y='a\nb&#10;>' ></a\t>", []string{`start {urn:out}a {}x="1" {http://www.w3.org/XML/1998/namespace}lang="en" {}y="a b\n>"`, "end {urn:out}a"}},
 		{"<p:a p:x='1' xmlns:p='u'><b xmlns='v'><p:c xmlns:p='w'/></b><d xmlns=''/><e/></p:a>", []string{
 			`start {u}a {u}x="1" [p=u]`, "start {v}b [=v]", "start {w}c [p=w]", "end {w}c", "end {v}b",
-			"start {}d [=]", "end {}d", "start {urn:out}e", "end {urn:out}e", "end {u}a"}},
+			"start {}d [=]", "end {}d", "start {urn:out}e", "end {urn:out}e", "end {u}a",
+		}},
 		{"x<a>1<![CDATA[<2>&amp;\r\n]]>3&gt;<b/>4\r</a><c/>y", []string{
 			`text "x"`, "start {urn:out}a", `text "1<2>&amp;\n3>"`, "start {urn:out}b", "end {urn:out}b", `text "4\n"`,
-			"end {urn:out}a", "start {urn:out}c", "end {urn:out}c", `text "y"`}},
+			"end {urn:out}a", "start {urn:out}c", "end {urn:out}c", `text "y"`,
+		}},
 		{"<a><![CDATA[]]><![CDATA[]]></a>", []string{"start {urn:out}a", "end {urn:out}a"}},
 		{"<o:a/>", []string{"start {urn:o}a", "end {urn:o}a"}},
 	} {

@@ -59,8 +59,10 @@ func TestIndex(t *testing.T) {
 		children = append(children, [3]string{in[c.Start:c.End], str(c.Local), str(c.Space)})
 	}
 	if want := [][3]string{
-		{"<body>one<b>two</b></body>", "body", "jabber:client"}, {"<x xmlns='urn:x'/>", "x", "urn:x"},
-		{"<m:y/>", "y", "urn:m"}, {"<z xmlns=''></z>", "z", ""},
+		{"<body>one<b>two</b></body>", "body", "jabber:client"},
+		{"<x xmlns='urn:x'/>", "x", "urn:x"},
+		{"<m:y/>", "y", "urn:m"},
+		{"<z xmlns=''></z>", "z", ""},
 	}; !reflect.DeepEqual(children, want) {
 		t.Errorf("children: %q, want %q", children, want)
 	}

@@ -168,14 +168,18 @@ func TestInbound(t *testing.T) {
 				}
 				romeo.Send(`<presence` + addr + typ + `/>`)
 			}
-			for _, silent := range []string{`<message type='error'` + addr + `/>`, `<message type='headline'` + addr + `/>`,
-				`<iq type='result'` + addr + `/>`, `<iq type='error'` + addr + `/>`} {
+			for _, silent := range []string{
+				`<message type='error'` + addr + `/>`, `<message type='headline'` + addr + `/>`,
+				`<iq type='result'` + addr + `/>`, `<iq type='error'` + addr + `/>`,
+			} {
 				romeo.Send(silent)
 			}
 			romeo.Quiet()
-			for _, answered := range []string{`<message` + addr + `><body>x</body></message>`, `<message type='chat'` + addr + `/>`,
+			for _, answered := range []string{
+				`<message` + addr + `><body>x</body></message>`, `<message type='chat'` + addr + `/>`,
 				`<message type='groupchat'` + addr + `/>`, `<iq type='get'` + addr + `><ping xmlns='urn:xmpp:ping'/></iq>`,
-				`<iq type='set'` + addr + `><x xmlns='urn:x'/></iq>`} {
+				`<iq type='set'` + addr + `><x xmlns='urn:x'/></iq>`,
+			} {
 				romeo.Send(answered)
 				expectError(t, romeo, "cancel", "service-unavailable")
 				romeo.Quiet()

@@ -100,7 +100,7 @@ func TestStoreAndDeliver(t *testing.T) {
     Being in night, all this is but a dream,
     Too flattering-sweet to be substantial.
   </body>`
-	s.Advance(time.Date(2002, 9, 10, 23, 8, 25, 0, time.UTC).Sub(time.Now()))
+	s.Advance(time.Until(time.Date(2002, 9, 10, 23, 8, 25, 0, time.UTC)))
 	romeo.Send(`<message to='juliet@example.com' xml:lang='en'>` + body + `</message>`)
 	romeo.Quiet()
 	sync1(t, s)

@@ -157,8 +157,12 @@ func TestPriority(t *testing.T) {
 		xml  string
 		want int
 	}{
-		{"", 0}, {"<priority>1</priority>", 1}, {"<priority>-128</priority>", -128}, {"<priority>127</priority>", 127},
-		{"<priority>\n 7 </priority>", 7}, {"<priority xmlns='urn:other'>9</priority>", 0},
+		{"", 0},
+		{"<priority>1</priority>", 1},
+		{"<priority>-128</priority>", -128},
+		{"<priority>127</priority>", 127},
+		{"<priority>\n 7 </priority>", 7},
+		{"<priority xmlns='urn:other'>9</priority>", 0},
 	} {
 		juliet.Send(`<presence>` + tt.xml + `</presence>`).Take()
 		if p := juliet.Session.Presence(); p == nil || int(p.Priority) != tt.want {
