@@ -189,7 +189,11 @@ func (h *Host) IQ(scope Scope, typ, space, local string, fn Handler) {
 // BeforeAuth names the handler for requests on streams that have not
 // authenticated: in-band registration (XEP-0077 §3.1) and nothing else yet.
 func (h *Host) BeforeAuth(typ, space, local string, fn Handler) {
-	h.before[iqKey{typ, space, local}] = fn
+	k := iqKey{typ, space, local}
+	if h.before[k] != nil {
+		h.err = fmt.Errorf("two handlers before authentication for iq %s {%s}%s", typ, space, local)
+	}
+	h.before[k] = fn
 }
 
 // Outbound adds a step on the way of stanzas of these kinds from a local

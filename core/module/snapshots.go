@@ -112,8 +112,8 @@ func (c *Snapshots[T]) get(ctx context.Context, account jid.JID) (T, error) {
 	return v, err
 }
 
-// put is called with the account's lock held, as is retire's removal: a value put
-// for a session that ends meanwhile is retired after that.
+// put is called with the account's lock held, which retire takes: a value put for
+// a session that ends meanwhile is retired after that.
 func (c *Snapshots[T]) put(account jid.JID, v T) {
 	if a := c.host.Router.Account(account); a != nil {
 		c.online.Store(a.Bare, v)
@@ -125,9 +125,6 @@ func (c *Snapshots[T]) put(account jid.JID, v T) {
 
 // retire moves the value of an account without sessions among the others.
 func (c *Snapshots[T]) retire(account jid.JID) {
-	if _, ok := c.online.Load(account); !ok {
-		return
-	}
 	mu := c.lock(account)
 	mu.Lock()
 	defer mu.Unlock()
