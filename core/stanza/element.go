@@ -45,8 +45,9 @@ type Node struct {
 }
 
 // Element is a tree for handlers that need one, and the builder of payloads.
-// What it writes is well-formed whatever its strings hold: characters that XML
-// cannot carry become U+FFFD.
+// What it writes is well-formed whatever its text, values and namespaces hold:
+// characters that XML cannot carry become U+FFFD. Local names are written as they
+// are, no two attributes may share a name, and no namespace is that of xmlns.
 type Element struct {
 	Space, Local string
 	Attrs        []Attr
@@ -76,11 +77,18 @@ func (e *Element) Set(local, value string) *Element {
 	return e
 }
 
-// SetLang sets xml:lang and returns e.
+// SetLang sets xml:lang, unless lang is empty, and returns e.
 func (e *Element) SetLang(lang string) *Element {
-	if lang != "" {
-		e.Attrs = append(e.Attrs, Attr{Space: NSXML, Local: "lang", Value: lang})
+	if lang == "" {
+		return e
 	}
+	for i := range e.Attrs {
+		if a := &e.Attrs[i]; a.Local == "lang" && a.Space == NSXML {
+			a.Value = lang
+			return e
+		}
+	}
+	e.Attrs = append(e.Attrs, Attr{Space: NSXML, Local: "lang", Value: lang})
 	return e
 }
 
@@ -208,7 +216,7 @@ func (e *Element) append(dst []byte, outer string, most int) []byte {
 	dst = append(dst, prefix...)
 	dst = append(dst, e.Local...)
 	if inner != outer {
-		dst = appendAttr(dst, " xmlns='", e.Space)
+		dst = appendAttr(dst, " xmlns='", carriable(e.Space))
 	}
 	for i, a := range e.Attrs {
 		switch a.Space {
@@ -218,11 +226,11 @@ func (e *Element) append(dst []byte, outer string, most int) []byte {
 			dst = append(dst, " xml:"...)
 		default:
 			p := "ns" + strconv.Itoa(i)
-			dst = appendAttr(dst, " xmlns:"+p+"='", a.Space)
+			dst = appendAttr(dst, " xmlns:"+p+"='", carriable(a.Space))
 			dst = append(dst, " "+p+":"...)
 		}
 		dst = append(dst, a.Local...)
-		dst = appendAttr(dst, "='", a.Value)
+		dst = appendAttr(dst, "='", carriable(a.Value))
 	}
 	if len(e.Nodes) == 0 {
 		return append(dst, '/', '>')
@@ -235,7 +243,7 @@ func (e *Element) append(dst []byte, outer string, most int) []byte {
 		if n.El != nil {
 			dst = n.El.append(dst, inner, most)
 		} else {
-			dst = wire.AppendText(dst, n.Text)
+			dst = wire.AppendText(dst, carriable(n.Text))
 		}
 	}
 	dst = append(dst, '<', '/')

@@ -111,14 +111,14 @@ func (e *Error) AppendXML(dst []byte) []byte {
 		dst = append(dst, "/>"...)
 	} else {
 		dst = append(dst, '>')
-		dst = wire.AppendText(dst, e.Alternate)
+		dst = wire.AppendText(dst, carriable(e.Alternate))
 		dst = append(dst, "</"...)
 		dst = append(dst, e.Condition...)
 		dst = append(dst, '>')
 	}
 	if e.Text != "" {
 		dst = append(dst, "<text xmlns='"+NSStanzas+"'>"...)
-		dst = wire.AppendText(dst, e.Text)
+		dst = wire.AppendText(dst, carriable(e.Text))
 		dst = append(dst, "</text>"...)
 	}
 	if e.App != nil {

@@ -399,13 +399,13 @@ func (st *Stanza) AppendFor(dst []byte, to jid.JID) []byte {
 		dst = appendAttr(dst, " to='", to.String())
 	}
 	if st.Type != "" {
-		dst = appendAttr(dst, " type='", st.Type)
+		dst = appendAttr(dst, " type='", carriable(st.Type))
 	}
 	if st.ID != "" {
-		dst = appendAttr(dst, " id='", st.ID)
+		dst = appendAttr(dst, " id='", carriable(st.ID))
 	}
 	if st.Lang != "" {
-		dst = appendAttr(dst, " xml:lang='", st.Lang)
+		dst = appendAttr(dst, " xml:lang='", carriable(st.Lang))
 	}
 	dst = append(dst, st.Attrs...)
 	inner := st.payload()
@@ -416,6 +416,20 @@ func (st *Stanza) AppendFor(dst []byte, to jid.JID) []byte {
 	dst = append(dst, inner...)
 	dst = append(dst, st.tail...)
 	return append(dst, name...)
+}
+
+// carriable returns s with U+FFFD for what XML cannot carry, which s may hold when
+// it did not come in XML.
+func carriable(s string) string {
+	if wire.ValidText(s) {
+		return s
+	}
+	return strings.Map(func(r rune) rune {
+		if wire.ValidText(string(r)) {
+			return r
+		}
+		return '\uFFFD'
+	}, s)
 }
 
 func appendAttr(dst []byte, name, value string) []byte {
@@ -457,11 +471,15 @@ func declarations(attrs string) []wire.TokenDecl {
 }
 
 func (st *Stanza) child(c *wire.Child) Child {
-	space := NSClient
-	if !c.Inherited {
-		space = c.Space.Str(st.src)
+	space, raw := NSClient, st.src[c.Start:c.End]
+	switch {
+	case c.Inherited:
+	case c.Space.Empty() && strings.HasPrefix(raw, "<xml:"):
+		space = NSXML // needs no declaration
+	default:
+		space = wire.UnescapeAttr(c.Space.Str(st.src))
 	}
-	return Child{Space: space, Local: c.Local.Str(st.src), Raw: st.src[c.Start:c.End], scope: st.Attrs}
+	return Child{Space: space, Local: c.Local.Str(st.src), Raw: raw, scope: st.Attrs}
 }
 
 // Each calls f for each child in order until f returns false.
