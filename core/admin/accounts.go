@@ -31,8 +31,8 @@ type Token struct {
 	Secret   string     `json:"secret,omitempty"`
 }
 
-// Accounts declares the operations on accounts and API tokens. Users of other
-// hosts than these are refused. Tokens may speak for any domain: gateways have
+// Accounts declares the operations on accounts and API tokens. Users of hosts that
+// are not the server's are refused. Tokens may speak for any domain: gateways have
 // domains of their own.
 func Accounts(users *auth.Service, mods *module.Host) []Operation {
 	r, hosts := mods.Router, mods.Hosts
@@ -105,11 +105,15 @@ func Accounts(users *auth.Service, mods *module.Host) []Operation {
 		{
 			Name: "user list", Help: "list the accounts of a host, or of all", Args: []Arg{{Name: "host", Help: "virtual host"}},
 			Run: func(ctx context.Context, args Args) (any, error) {
-				list := []User{}
-				for _, h := range hosts {
-					if args["host"] != "" && args["host"] != h {
-						continue
+				list, of := []User{}, hosts
+				if args["host"] != "" {
+					j, err := jid.Parse(args["host"])
+					if err != nil || !slices.Contains(hosts, j.String()) {
+						return nil, Errorf("%q is not a host of this server; its hosts are %v", args["host"], hosts)
 					}
+					of = []string{j.String()}
+				}
+				for _, h := range of {
 					for after := ""; ; {
 						page, err := users.Accounts(ctx, h, after, 500)
 						if err != nil {
@@ -189,6 +193,7 @@ func token(t *auth.Token) Token {
 
 // told turns the errors of accounts into words for the operator.
 func told(err error) error {
+	var busy *sasl.Failure
 	switch {
 	case err == nil:
 		return nil
@@ -198,6 +203,10 @@ func told(err error) error {
 		return Errorf("there is no such account")
 	case errors.Is(err, auth.ErrToken):
 		return Errorf("there is no such token")
+	case errors.Is(err, auth.ErrTokenSpec):
+		return Errorf("a token needs one or more addresses to send as")
+	case errors.As(err, &busy):
+		return Errorf("the server is busy with other passwords: try again")
 	case errors.Is(err, sasl.ErrPassword):
 		return Errorf("not a valid password: it must not be empty nor hold control characters")
 	case errors.Is(err, auth.ErrAddress):

@@ -21,17 +21,29 @@ import (
 const requestMax = 1 << 20
 
 // Listen opens the admin socket. Its file belongs to the server's user alone,
-// which is what guards it. A socket that nobody answers on any more is replaced.
+// which is what guards it. A socket that nobody answers on any more is replaced;
+// anything else in its place is left alone, and an error.
 func Listen(path string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
 	}
-	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
-		c.Close()
-		return nil, fmt.Errorf("admin: a server is running on %s", path)
-	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+	switch info, err := os.Lstat(path); {
+	case errors.Is(err, os.ErrNotExist):
+	case err != nil:
 		return nil, err
+	case info.Mode().Type() != os.ModeSocket:
+		return nil, fmt.Errorf("admin: %s is there and not a socket", path)
+	default:
+		c, err := net.DialTimeout("unix", path, time.Second)
+		if err == nil {
+			c.Close()
+		}
+		if !errors.Is(err, syscall.ECONNREFUSED) { // a server too busy to answer is one, too
+			return nil, fmt.Errorf("admin: a server is running on %s", path)
+		}
+		if err := os.Remove(path); err != nil {
+			return nil, err
+		}
 	}
 	// No other user may connect in the moment before chmod.
 	old := syscall.Umask(0o177)
@@ -40,7 +52,11 @@ func Listen(path string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	return ln, os.Chmod(path, 0o600)
+	if err := os.Chmod(path, 0o600); err != nil {
+		ln.Close()
+		return nil, err
+	}
+	return ln, nil
 }
 
 // Handler answers POST /NAME, the operation's words joined by slashes, with the
