@@ -90,9 +90,16 @@ func TestErrorReplyKeepsIDAndTurnsAddresses(t *testing.T) {
 		typ  string
 		want bool
 	}{
-		{Message, "", true}, {Message, Chat, true}, {Message, TypeError, false},
-		{Presence, "", true}, {Presence, Subscribe, true}, {Presence, TypeError, false},
-		{IQ, Get, true}, {IQ, Set, true}, {IQ, Result, false}, {IQ, TypeError, false}, // §8.3.1
+		{Message, "", true},
+		{Message, Chat, true},
+		{Message, TypeError, false},
+		{Presence, "", true},
+		{Presence, Subscribe, true},
+		{Presence, TypeError, false},
+		{IQ, Get, true},
+		{IQ, Set, true},
+		{IQ, Result, false},
+		{IQ, TypeError, false},  // §8.3.1
 		{Message, Result, true}, // which means nothing there
 	} {
 		got := New(tt.kind, tt.typ, romeo, juliet, "1", El("urn:x", "x")).ErrorReply(Internal())

@@ -90,10 +90,14 @@ func TestTCPFraming(t *testing.T) {
 		name, in string
 		want     []string
 	}{
-		{"elements and white space", clientHeader + "<iq id='1'/>\n <message><body/></message></stream:stream>\n",
-			[]string{opened, "element <iq id='1'/>", "element <message><body/></message>", "closed", "gone"}},
-		{"larger than any buffer", clientHeader + big + "<a/>" + big + "</stream:stream>",
-			[]string{opened, "element " + big, "element <a/>", "element " + big, "closed", "gone"}},
+		{
+			"elements and white space", clientHeader + "<iq id='1'/>\n <message><body/></message></stream:stream>\n",
+			[]string{opened, "element <iq id='1'/>", "element <message><body/></message>", "closed", "gone"},
+		},
+		{
+			"larger than any buffer", clientHeader + big + "<a/>" + big + "</stream:stream>",
+			[]string{opened, "element " + big, "element <a/>", "element " + big, "closed", "gone"},
+		},
 		{
 			"a prefix of the header, RFC 6120 §4.8.4", strings.Replace(clientHeader, " to=", " xmlns:x='urn:x' to=", 1) + "<message><x:y/></message>",
 			[]string{opened, "element <message xmlns='jabber:client' xmlns:x='urn:x'><x:y/></message>", "gone"},

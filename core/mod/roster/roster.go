@@ -46,8 +46,14 @@ func (o *Options) setDefaults() {
 		v   *int
 		def int
 	}{
-		{&o.Items, 1000}, {&o.Name, 1024}, {&o.Group, 1024}, {&o.Groups, 64}, {&o.Requests, 200},
-		{&o.RequestBytes, 4096}, {&o.Removals, 100}, {&o.Cache, 500_000},
+		{&o.Items, 1000},
+		{&o.Name, 1024},
+		{&o.Group, 1024},
+		{&o.Groups, 64},
+		{&o.Requests, 200},
+		{&o.RequestBytes, 4096},
+		{&o.Removals, 100},
+		{&o.Cache, 500_000},
 	} {
 		if *d.v <= 0 {
 			*d.v = d.def
