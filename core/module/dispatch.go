@@ -73,12 +73,12 @@ func (h *Host) SessionUnbound(ctx context.Context, t *Turn, s *Session) {
 // AccountLeaving tells others that an account is about to be removed. Whoever
 // removes one calls it first.
 func (h *Host) AccountLeaving(ctx context.Context, t *Turn, account jid.JID) error {
+	defer t.Flush() // also when one fails: outboxes that t has claimed wait for it
 	for _, f := range h.leaving {
 		if err := f(ctx, t, account); err != nil {
 			return err
 		}
 	}
-	t.Flush()
 	return nil
 }
 

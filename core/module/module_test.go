@@ -432,3 +432,22 @@ func TestStopOrder(t *testing.T) {
 		t.Errorf("stopped in the order %v", got)
 	}
 }
+
+// What one hook has sent goes out although another fails.
+func TestAccountLeaving(t *testing.T) {
+	w := build(t, func(h *Host) error {
+		h.Leaving(func(ctx context.Context, turn *Turn, account jid.JID) error {
+			return h.Router.Send(ctx, turn, stanza.New(stanza.Presence, stanza.Unsubscribed, account, jid.Must("juliet@example.org"), ""), nil)
+		})
+		h.Leaving(func(context.Context, *Turn, jid.JID) error { return io.EOF })
+		h.Leaving(func(context.Context, *Turn, jid.JID) error { t.Error("called behind a failure"); return nil })
+		return nil
+	})
+	var turn Turn
+	if err := w.AccountLeaving(t.Context(), &turn, jid.Must("tybalt@example.org")); !errors.Is(err, io.EOF) {
+		t.Errorf("AccountLeaving: %v", err)
+	}
+	if got := w.julietC.take(); got != "<presence from='tybalt@example.org' to='juliet@example.org' type='unsubscribed'/>" {
+		t.Errorf("juliet got %q", got)
+	}
+}
