@@ -16,10 +16,13 @@ import (
 const directTimeout = 10 * time.Second
 
 // ServeTCP accepts client connections from ln until ctx ends or ln fails. It
-// closes ln, and does not wait for the sessions.
+// closes ln and waits for the handshakes of Direct TLS, which end with ctx, but not
+// for the sessions.
 func (s *Server) ServeTCP(ctx context.Context, ln net.Listener, mode Mode) error {
 	stop := context.AfterFunc(ctx, func() { ln.Close() })
 	defer stop()
+	var wg sync.WaitGroup
+	defer wg.Wait()
 	for pause := time.Millisecond; ; {
 		c, err := ln.Accept()
 		if err != nil {
@@ -34,20 +37,18 @@ func (s *Server) ServeTCP(ctx context.Context, ln net.Listener, mode Mode) error
 			continue
 		}
 		pause = time.Millisecond
-		s.wg.Add(1)
-		go func() {
-			defer s.wg.Done()
-			s.serveTCP(c, mode)
-		}()
+		wg.Go(func() { s.serveTCP(ctx, c, mode) })
 	}
 }
 
-func (s *Server) serveTCP(c net.Conn, mode Mode) {
+func (s *Server) serveTCP(ctx context.Context, c net.Conn, mode Mode) {
 	sock := stream.NewSocket(c)
 	if mode.Direct == nil {
 		s.Accept(stream.NewTCP(sock, s.Sessions.Before()), mode.RequireTLS, nil)
 		return
 	}
+	stop := context.AfterFunc(ctx, func() { sock.Close() })
+	defer stop()
 	conn, err := stream.NewDirectTLS(sock, mode.Direct, s.Sessions.Before(), directTimeout)
 	if err != nil {
 		s.log.Debug("TLS handshake failed", "remote", c.RemoteAddr().String(), "err", err)
@@ -65,7 +66,8 @@ type PerAddress struct {
 	open map[netip.Addr]int
 }
 
-// Listener returns ln with connections over the limit closed at once.
+// Listener returns ln with connections over the limit closed at once, or, where
+// the address is only known when something has been read (PROXY protocol), then.
 func (p *PerAddress) Listener(ln net.Listener) net.Listener {
 	if p == nil || p.Max <= 0 {
 		return ln
@@ -84,16 +86,11 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		a, ok := c.RemoteAddr().(*net.TCPAddr)
-		if !ok {
-			return c, nil // unix sockets have no address to tell peers by
-		}
-		addr := a.AddrPort().Addr().Unmap()
-		if !l.limit.take(addr) {
-			c.Close()
+		counted := &countedConn{Conn: c, limit: l.limit}
+		if _, known := c.(*net.TCPConn); known && !counted.count() {
 			continue
 		}
-		return &countedConn{Conn: c, end: sync.OnceFunc(func() { l.limit.give(addr) })}, nil
+		return counted, nil
 	}
 }
 
@@ -118,15 +115,60 @@ func (p *PerAddress) give(a netip.Addr) {
 	}
 }
 
-// countedConn gives its place back when it is closed.
+// countedConn takes a place for its address before anything is read from it, and
+// gives it back when it is closed.
 type countedConn struct {
 	net.Conn
-	end func()
+	limit *PerAddress
+	first sync.Once // decides on addr and over
+	addr  netip.Addr
+	over  bool // there was no place
+	last  sync.Once
 }
 
+// count takes the place and reports whether there was one; if not the connection
+// is closed. It waits as long as Conn.RemoteAddr does.
+func (c *countedConn) count() bool {
+	c.first.Do(func() {
+		a, ok := c.Conn.RemoteAddr().(*net.TCPAddr)
+		if !ok {
+			return // unix sockets have no address to tell peers by
+		}
+		addr := a.AddrPort().Addr().Unmap()
+		if !c.limit.take(addr) {
+			c.over = true
+			c.Conn.Close()
+			return
+		}
+		c.addr = addr
+	})
+	return !c.over
+}
+
+// RemoteAddr implements net.Conn.
+func (c *countedConn) RemoteAddr() net.Addr {
+	c.count()
+	return c.Conn.RemoteAddr()
+}
+
+// Read implements net.Conn.
+func (c *countedConn) Read(p []byte) (int, error) {
+	if !c.count() {
+		return 0, net.ErrClosed
+	}
+	return c.Conn.Read(p)
+}
+
+// Close implements net.Conn.
 func (c *countedConn) Close() error {
-	c.end()
-	return c.Conn.Close()
+	err := c.Conn.Close()
+	c.last.Do(func() {
+		c.first.Do(func() {}) // too late to be counted
+		if c.addr.IsValid() {
+			c.limit.give(c.addr)
+		}
+	})
+	return err
 }
 
 // SyscallConn implements syscall.Conn where the connection below does.
