@@ -61,6 +61,7 @@ func (h *hooks) Register(host *module.Host) error {
 		return module.ErrHandled
 	})
 	host.IQ(module.Server, stanza.Get, "urn:xmpp:ping", "ping", func(context.Context, *module.Request) (stanza.Payload, error) { return nil, nil })
+	host.IQ(module.Server, stanza.Get, "urn:example:bug", "bug", func(context.Context, *module.Request) (stanza.Payload, error) { panic("a bug") })
 	return nil
 }
 
@@ -468,6 +469,21 @@ func TestReplacedSession(t *testing.T) {
 		old.ended()
 		fresh.send("<iq type='get' id='1' to='example.org'><ping xmlns='urn:xmpp:ping'/></iq>")
 		fresh.want("type='result' id='1'")
+		w.end()
+	})
+}
+
+// A bug of ours ends the session that met it, and no other.
+func TestPanicInAHandler(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := start(t, Options{})
+		romeo, juliet := w.join("romeo", "a"), w.join("juliet", "b")
+		romeo.send("<iq type='get' id='1' to='example.org'><bug xmlns='urn:example:bug'/></iq>")
+		romeo.want("<internal-server-error"+nsError, goodbye) // RFC 6120 §4.9.3.8
+		time.Sleep(4 * time.Second)
+		romeo.ended()
+		juliet.send("<iq type='get' id='2' to='example.org'><ping xmlns='urn:xmpp:ping'/></iq>")
+		juliet.want("type='result' id='2'")
 		w.end()
 	})
 }

@@ -3,6 +3,7 @@ package c2s
 import (
 	"context"
 	"errors"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -45,10 +46,12 @@ type state func(context.Context, *session) (state, error)
 // what lives on in a goroutine of its own: negotiation needs a deep stack, and
 // waiting for stanzas a shallow one.
 func (s *session) negotiate(ctx context.Context) {
-	var err error
-	for next := state(opening); next != nil && err == nil; {
-		next, err = next(ctx, s)
-	}
+	err := s.guarded(ctx, func(ctx context.Context) (err error) {
+		for next := state(opening); next != nil && err == nil; {
+			next, err = next(ctx, s)
+		}
+		return err
+	})
 	if err != nil || s.peer == nil {
 		s.finish(ctx, err)
 		return
@@ -58,7 +61,19 @@ func (s *session) negotiate(ctx context.Context) {
 
 // live serves the bound session. Its frames and those of the Read below are on the
 // stack of every idle connection: they hold no more than they must.
-func (s *session) live(ctx context.Context) { s.finish(ctx, s.serve(ctx)) }
+func (s *session) live(ctx context.Context) { s.finish(ctx, s.guarded(ctx, s.serve)) }
+
+// guarded runs f and turns a panic, which is our bug, into the end of this
+// session alone.
+func (s *session) guarded(ctx context.Context, f func(context.Context) error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.svc.log.Error("a session's handler panicked", "jid", s.name(), "panic", p, "stack", string(debug.Stack()))
+			err = &stream.Error{Condition: stream.InternalServerError}
+		}
+	}()
+	return f(ctx)
+}
 
 // finish ends the stream and cleans up after it.
 func (s *session) finish(ctx context.Context, err error) {

@@ -15,6 +15,7 @@ import (
 	"trivium/core/mod/register"
 	"trivium/core/mod/roster"
 	"trivium/core/mod/session"
+	"trivium/core/mod/stanzaid"
 	"trivium/core/mod/vcard"
 	"trivium/core/mod/version"
 	"trivium/core/module"
@@ -46,6 +47,7 @@ func Standard(users *auth.Service, o Options) []module.Module {
 	contacts.ShowWith(here)
 	return []module.Module{
 		session.New(),
+		stanzaid.New(),
 		offline.New(o.Offline),         // before presence: nothing overtakes older messages
 		blocking.New(here, o.Blocking), // before all whose guards answer strangers
 		contacts,
