@@ -53,10 +53,11 @@ type Options struct {
 
 // API is the REST interface. It is safe for concurrent use.
 type API struct {
-	opts     Options
-	log      *slog.Logger
-	document []byte                            // openapi.json
-	limiters *xsync.Map[string, *rate.Limiter] // by token ID
+	opts      Options
+	log       *slog.Logger
+	document  []byte // openapi.json
+	stanzaMax int
+	limiters  *xsync.Map[string, *rate.Limiter] // by token ID
 
 	Stats Stats
 }
@@ -86,7 +87,11 @@ func New(o Options) (*API, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &API{opts: o, log: o.Logger, document: doc, limiters: xsync.NewMap[string, *rate.Limiter]()}, nil
+	limit := o.Limits.Bytes
+	if limit <= 0 {
+		limit = wire.DefaultLimits().Bytes
+	}
+	return &API{opts: o, log: o.Logger, document: doc, stanzaMax: limit, limiters: xsync.NewMap[string, *rate.Limiter]()}, nil
 }
 
 // Mount registers the interface on r, which stands for its path: use it as

@@ -42,6 +42,9 @@ func (a *API) postMessage(w http.ResponseWriter, r *http.Request) {
 	if p == nil {
 		var st *stanza.Stanza
 		st, p = a.read(w, r, &token)
+		if p == nil && st.Size() > a.stanzaMax {
+			p = problem(http.StatusRequestEntityTooLarge, "The message is larger than a stanza may be.")
+		}
 		if p == nil {
 			p = a.send(r, st)
 		}
