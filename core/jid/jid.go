@@ -5,6 +5,9 @@
 // From then on equal addresses are equal Go values: a JID is compared with ==
 // and serves as a map key. Addresses that are already in normal form and ASCII,
 // which is nearly all of them, are recognised in one pass without allocating.
+//
+//spec:rfc-7622 complete | XMPP: Address Format | all parts of an address; domains have the limits of the DNS
+//spec:xep-0106 1.1.1 complete | JID Escaping | escaping and unescaping of localparts
 package jid
 
 import (

@@ -8,6 +8,14 @@
 // to encode. Accounts are behind the Backend. SCRAM never derives keys on the
 // server, so a login costs a few HMACs; PLAIN derives them once, on a bounded
 // number of cores (Deriver).
+//
+//spec:rfc-4422 complete | SASL | server side
+//spec:rfc-5802 complete | SCRAM-SHA-1, SCRAM-SHA-1-PLUS | server side
+//spec:rfc-7677 complete | SCRAM-SHA-256 and SCRAM-SHA-256-PLUS | server side
+//spec:rfc-4616 complete | PLAIN | on protected channels only
+//spec:rfc-4505 complete | ANONYMOUS | where a host allows it
+//spec:rfc-9266 complete | Channel Bindings for TLS 1.3 | tls-exporter
+//spec:rfc-8265 partial | PRECIS: Usernames and Passwords | passwords (OpaqueString) and usernames (UsernameCaseMapped)
 package sasl
 
 import (
