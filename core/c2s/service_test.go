@@ -508,6 +508,12 @@ func TestRefusedResource(t *testing.T) {
 // What a client had not read when another took its place comes to that one, and
 // what it had is not told twice.
 func TestUnreadMessagesOfAReplacedSession(t *testing.T) {
+	for _, resumes := range []bool{false, true} {
+		t.Run(fmt.Sprintf("reads on %v", resumes), func(t *testing.T) { testUnread(t, resumes) })
+	}
+}
+
+func testUnread(t *testing.T, resumes bool) {
 	synctest.Test(t, func(t *testing.T) {
 		w := start(t, Options{})
 		old := w.connect("192.0.2.1:1")
@@ -522,12 +528,22 @@ func TestUnreadMessagesOfAReplacedSession(t *testing.T) {
 		for i := range 3 {
 			romeo.send(fmt.Sprintf("<message to='juliet@example.org/balcony' id='m%d'/>", i))
 		}
+		if resumes {
+			old.send(goodbye) // and then reads what there is
+		}
 		fresh := w.join("juliet", "balcony")
-		time.Sleep(4 * time.Second) // the old connection does not end in time
-		got := fresh.take()
+		if resumes {
+			_ = old.conn.SetReadDeadline(time.Time{})
+			go old.conn.(*stopped).run(old)
+		}
+		time.Sleep(4 * time.Second) // otherwise the old connection does not end in time
+		got, before := fresh.take(), old.take()
+		if resumes != strings.Contains(before, "id='m0'") {
+			t.Errorf("the old session got %s", before)
+		}
 		for i := range 3 {
-			if strings.Count(got, fmt.Sprintf("id='m%d'", i)) != 1 {
-				t.Errorf("message %d came %d times", i, strings.Count(got, fmt.Sprintf("id='m%d'", i)))
+			if n := strings.Count(got+before+strings.Join(w.hooks.stored, " "), fmt.Sprintf("m%d", i)); n != 1 {
+				t.Errorf("message %d came %d times", i, n)
 			}
 		}
 		old.conn.Close()

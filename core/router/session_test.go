@@ -156,7 +156,11 @@ func TestBindingUnderContention(t *testing.T) {
 					t.Error("more sessions than the account may have")
 				}
 				_ = w.send(message("chat", "juliet@example.org", "1"), nil)
+				found := w.Session(s.JID)
 				replaced := !w.Unbind(s)
+				if !replaced && found != s {
+					t.Error("a bound session was not to be found")
+				}
 				s.Drop()
 				// Who unbinds itself was not replaced: kicked at most for that.
 				if kicks := p.kicked(); replaced != (len(kicks) == 1) {
@@ -171,5 +175,28 @@ func TestBindingUnderContention(t *testing.T) {
 	}
 	if n := w.accounts.Size(); n != 0 {
 		t.Errorf("%d accounts are left", n)
+	}
+}
+
+// The last session leaves while the first of the next ones comes.
+func TestBindingToAnAccountThatEmpties(t *testing.T) {
+	w := newWorld(t)
+	var wg sync.WaitGroup
+	for n := range 4 {
+		wg.Go(func() {
+			b := w.binding(fmt.Sprintf("juliet@example.org/%d", n), &peer{conn: &conn{}})
+			for range 2000 {
+				s, err := w.Bind(b)
+				if err != nil || w.Session(s.JID) != s {
+					t.Errorf("bound, but not to be found: %v", err)
+					return
+				}
+				w.Unbind(s)
+			}
+		})
+	}
+	wg.Wait()
+	if w.Sessions() != 0 || w.accounts.Size() != 0 {
+		t.Errorf("%d sessions, %d accounts are left", w.Sessions(), w.accounts.Size())
 	}
 }
