@@ -14,8 +14,6 @@ import (
 	"strings"
 	"time"
 
-	"code.dny.dev/ssrf"
-
 	"trivium/core/stanza"
 )
 
@@ -25,14 +23,11 @@ const (
 	userAgent     = "Trivium-Webhook/1"
 )
 
-// newTransport returns a transport that connects to public addresses only,
-// unless the endpoint may be private. The check is made after the name was
-// resolved, on the address that is connected to.
+// newTransport returns a transport that connects to public addresses only, and
+// to private ones when the endpoint may be private. The check is made after the
+// name was resolved, on the address that is connected to.
 func newTransport(c Endpoint) *http.Transport {
-	dialer := &net.Dialer{Timeout: c.Timeout}
-	if !c.AllowPrivate {
-		dialer.Control = ssrf.New(ssrf.WithAnyPort()).Safe
-	}
+	dialer := &net.Dialer{Timeout: c.Timeout, Control: guard(c.AllowPrivate)}
 	return &http.Transport{
 		DialContext:            dialer.DialContext, // no proxy: it would connect in our place
 		TLSHandshakeTimeout:    c.Timeout,

@@ -51,7 +51,8 @@ type Endpoint struct {
 	// Watch are local accounts (bare addresses), or whole virtual hosts, whose
 	// incoming messages are posted as well as delivered.
 	Watch []jid.JID
-	// AllowPrivate lets the URL lead into private networks and to this machine.
+	// AllowPrivate lets the URL lead into private networks and to this machine, but
+	// never to link-local addresses.
 	AllowPrivate bool
 	// Timeout bounds one attempt: 10 s.
 	Timeout time.Duration
