@@ -19,6 +19,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -182,7 +183,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		// The deadline stays, so that net/http does not wait for the rest.
 		w.Header().Set("Connection", "close")
-		http.Error(w, "The request did not come in time.", http.StatusRequestTimeout)
+		var late net.Error
+		if errors.As(err, &late) && late.Timeout() {
+			http.Error(w, "The request did not come in time.", http.StatusRequestTimeout) // RFC 9110 §15.5.9
+			return
+		}
+		http.Error(w, "The request is malformed.", http.StatusBadRequest) // RFC 9110 §15.5.1
 		return
 	}
 	_ = rc.SetReadDeadline(time.Time{}) // or it would end the request while it is held

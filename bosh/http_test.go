@@ -1,6 +1,7 @@
 package bosh
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
 	"io"
@@ -243,5 +244,51 @@ func until(t *testing.T, ok func() bool) {
 		if time.Now().After(end) {
 			t.Fatal("it does not happen")
 		}
+	}
+}
+
+// Only what is late is answered with 408 (RFC 9110 §15.5.9); what is no HTTP is a
+// bad request, and the connection cannot be used again (RFC 9112 §6.3, §7.1).
+func TestBrokenBody(t *testing.T) {
+	s, peers := site(t, false, Options{BodyTimeout: 20 * time.Second})
+	hasty, hastyPeers := site(t, false, Options{BodyTimeout: 50 * time.Millisecond})
+	const chunked, ten = "Transfer-Encoding: chunked", "Content-Length: 10"
+	for _, tt := range []struct {
+		name, header, body string
+		server             *httptest.Server
+		half               bool // close our side after the body
+		status             int
+	}{
+		{"no number", chunked, "zz\r\n<body/>\r\n0\r\n\r\n", s, false, 400},
+		{"wrong size", chunked, "3\r\n<body/>\r\n0\r\n\r\n", s, false, 400},
+		{"number too long", chunked, "fffffffffffffffff\r\n<body/>", s, false, 400},
+		{"chunk cut off", chunked, "ff\r\n<body", s, true, 400},
+		{"body cut off", ten, "<body", s, true, 400},
+		{"chunk late", chunked, "7\r\n<body", hasty, false, 408},
+		{"body late", ten, "<body", hasty, false, 408},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c, err := net.Dial("tcp", tt.server.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+			fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: example.com\r\n%s\r\n\r\n%s", Path, tt.header, tt.body)
+			if tt.half {
+				_ = c.(*net.TCPConn).CloseWrite()
+			}
+			rs, err := http.ReadResponse(bufio.NewReader(c), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			rs.Body.Close()
+			if rs.StatusCode != tt.status || !rs.Close {
+				t.Errorf("status %d, close %v; want %d, true", rs.StatusCode, rs.Close, tt.status)
+			}
+		})
+	}
+	if len(peers)+len(hastyPeers) != 0 {
+		t.Error("a session was made")
 	}
 }
