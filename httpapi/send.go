@@ -7,6 +7,7 @@ import (
 	"mime"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -80,6 +81,10 @@ func (a *API) read(w http.ResponseWriter, r *http.Request, token *auth.Token) (*
 	if p != nil {
 		return nil, p
 	}
+	if encoded(r) {
+		w.Header()["Accept-Encoding"] = []string{"identity"} // RFC 9110 §12.5.3
+		return nil, problem(http.StatusUnsupportedMediaType, "The message comes without a content coding.")
+	}
 	if r.ContentLength > a.opts.MaxBody {
 		return nil, problem(http.StatusRequestEntityTooLarge, "")
 	}
@@ -138,6 +143,18 @@ func format(r *http.Request) (asXML bool, p *Problem) {
 		}
 	}
 	return false, problem(http.StatusUnsupportedMediaType, "The message comes as application/json or application/xml, in UTF-8.")
+}
+
+// encoded tells whether the body has a content coding (RFC 9110 §8.4).
+func encoded(r *http.Request) bool {
+	for _, line := range r.Header["Content-Encoding"] {
+		for coding := range strings.SplitSeq(line, ",") {
+			if coding = strings.Trim(coding, " \t"); coding != "" && !equalFold(coding, "identity") {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func equalFold(a, b string) bool { return len(a) == len(b) && bytes.EqualFold([]byte(a), []byte(b)) }
