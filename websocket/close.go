@@ -27,6 +27,9 @@ const (
 // onClose answers the peer's close frame with the status it had (RFC 6455
 // §5.5.1).
 func (c *Conn) onClose(code int, _ string) error {
+	if c.pipe.meter.halfClose {
+		return errCloseBody // RFC 6455 §5.5.1: a body begins with a status of two octets
+	}
 	c.refuse(code)
 	c.sayGoodbye()
 	return nil

@@ -253,6 +253,9 @@ func (c *Conn) broken(err error) error {
 	case errors.Is(err, gorilla.ErrReadLimit):
 		c.refuse(gorilla.CloseMessageTooBig)
 		return &stream.Error{Condition: stream.PolicyViolation, Text: "message too large", Cause: err}
+	case errors.Is(err, errFragments), errors.Is(err, errControls):
+		c.refuse(gorilla.ClosePolicyViolation) // RFC 6455 §7.4.1, §10.4
+		return &stream.Error{Condition: stream.PolicyViolation, Text: "too many frames", Cause: err}
 	}
 	c.refuse(gorilla.CloseProtocolError)
 	return &stream.Error{Condition: stream.BadFormat, Text: "not the WebSocket protocol", Cause: err}

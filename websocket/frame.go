@@ -85,11 +85,39 @@ type pipe struct {
 	upgraded bool
 	refusal  string // payload of gorilla's close frame; owned by the reader
 	err      error  // why reading ended; owned by the reader
+	meter    meter  // owned by the reader
+	excess   bool   // the meter's error is still to be returned; owned by the reader
 	heard    atomic.Bool
 }
 
-// Read implements net.Conn.
+// Read implements net.Conn. It fails once with the meter's error, in place of the
+// frame that exceeds a limit; gorilla does not read on after that, and what
+// comes then is only thrown away.
 func (p *pipe) Read(b []byte) (int, error) {
+	if p.upgraded && p.meter.err == nil {
+		return p.metered(b)
+	}
+	if p.excess {
+		p.excess = false
+		return 0, p.meter.err
+	}
+	return p.read(b)
+}
+
+// metered reads up to the frame that exceeds a limit.
+func (p *pipe) metered(b []byte) (int, error) {
+	n, err := p.read(b)
+	if n = p.meter.scan(b[:n]); p.meter.err == nil {
+		return n, err
+	}
+	if n == 0 {
+		return 0, p.meter.err
+	}
+	p.excess = true // the frames in front of it count
+	return n, nil
+}
+
+func (p *pipe) read(b []byte) (int, error) {
 	n, err := p.Conn.Read(b)
 	if n > 0 {
 		if !p.heard.Load() {

@@ -356,6 +356,7 @@ func TestRefusedFrames(t *testing.T) {
 		{"length with the high bit, §5.2", "\x81\xff\xff\xff\xff\xff\xff\xff\xff\xff" + zero, 1009},
 		{"length of 4 GiB", "\x81\xff\x00\x00\x00\x01\x00\x00\x00\x00" + zero, 1009},
 		{"bad close status, §7.4", "\x88\x82" + zero + "\x03\xed", 1002},
+		{"half a close status, §5.5.1", "\x88\x81" + zero + "\x03", 1002},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := dial(t, s, nil)
