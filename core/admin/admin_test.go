@@ -16,8 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"trivium/core/auth"
 	"trivium/core/jid"
 	"trivium/core/module"
@@ -26,8 +24,6 @@ import (
 	"trivium/core/stream"
 	"trivium/core/wire"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // serve runs the operations on a socket.
 func serve(t *testing.T, log *slog.Logger, ops ...Operation) string {
