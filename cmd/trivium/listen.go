@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/http"
-	"os"
 	"strings"
 	"time"
 
@@ -15,6 +13,7 @@ import (
 
 	"trivium/config"
 	"trivium/core"
+	"trivium/core/admin"
 	"trivium/core/certs"
 	"trivium/core/stream"
 )
@@ -72,11 +71,7 @@ func open(address string) (net.Listener, error) {
 	if !unix {
 		return net.Listen("tcp", address)
 	}
-	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
-		c.Close()
-		return nil, fmt.Errorf("%s is in use", address)
-	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := admin.RemoveStale(path); err != nil {
 		return nil, err
 	}
 	return net.Listen("unix", path)

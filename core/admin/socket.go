@@ -20,6 +20,28 @@ import (
 // requestMax bounds a request on the socket, in octets.
 const requestMax = 1 << 20
 
+// RemoveStale removes the unix socket of a server that is gone. Anything else at
+// the path stays, and is an error.
+func RemoveStale(path string) error {
+	switch info, err := os.Lstat(path); {
+	case errors.Is(err, os.ErrNotExist):
+	case err != nil:
+		return err
+	case info.Mode().Type() != os.ModeSocket:
+		return fmt.Errorf("%s is there and not a socket", path)
+	default:
+		c, err := net.DialTimeout("unix", path, time.Second)
+		if err == nil {
+			c.Close()
+		}
+		if !errors.Is(err, syscall.ECONNREFUSED) { // a server too busy to answer is one, too
+			return fmt.Errorf("a server is running on %s", path)
+		}
+		return os.Remove(path)
+	}
+	return nil
+}
+
 // Listen opens the admin socket. Its file belongs to the server's user alone,
 // which is what guards it. A socket that nobody answers on any more is replaced;
 // anything else in its place is left alone, and an error.
@@ -27,23 +49,8 @@ func Listen(path string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
 	}
-	switch info, err := os.Lstat(path); {
-	case errors.Is(err, os.ErrNotExist):
-	case err != nil:
+	if err := RemoveStale(path); err != nil {
 		return nil, err
-	case info.Mode().Type() != os.ModeSocket:
-		return nil, fmt.Errorf("admin: %s is there and not a socket", path)
-	default:
-		c, err := net.DialTimeout("unix", path, time.Second)
-		if err == nil {
-			c.Close()
-		}
-		if !errors.Is(err, syscall.ECONNREFUSED) { // a server too busy to answer is one, too
-			return nil, fmt.Errorf("admin: a server is running on %s", path)
-		}
-		if err := os.Remove(path); err != nil {
-			return nil, err
-		}
 	}
 	// No other user may connect in the moment before chmod.
 	old := syscall.Umask(0o177)
