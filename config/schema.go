@@ -229,7 +229,8 @@ type Webhook struct {
 	Watch []string `yaml:"watch"`
 	// Gateway domains: everything sent to an address there is posted.
 	Domains []string `yaml:"domains"`
-	// The url may lead into private networks or to this machine.
+	// The url may lead into private networks or to this machine; link-local and
+	// metadata addresses stay out of reach.
 	AllowPrivate bool `yaml:"allow_private"`
 	// How long one attempt may take.
 	Timeout time.Duration `yaml:"timeout" range:"1s..1m"`

@@ -81,7 +81,7 @@ func openAPI(o Options) (*huma.OpenAPI, huma.Registry) {
 		409: "The message conflicts with something (conflict, unexpected-request).",
 		410: "The address is no longer in use.",
 		413: "The request is larger than the server allows.",
-		415: "The body is neither JSON nor XML.",
+		415: "The body is neither JSON nor XML, or it has a content coding.",
 		422: "A field is missing or cannot be sent; `errors` tells which.",
 		429: "The token has made too many requests; `Retry-After` tells when to go on.",
 		500: "The server has failed.",
