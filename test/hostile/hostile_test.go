@@ -5,7 +5,6 @@ package hostile
 
 import (
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -108,18 +107,6 @@ func (r raw) until(want string) string {
 		}
 	}
 	return got.String()
-}
-
-// rest reads until the server closes.
-func (r raw) rest() string {
-	r.t.Helper()
-	_ = r.SetReadDeadline(time.Now().Add(harness.Patience))
-	b, err := io.ReadAll(r.Conn)
-	var ne net.Error
-	if errors.As(err, &ne) && ne.Timeout() {
-		r.t.Fatalf("the connection stays open after %q", b)
-	}
-	return string(b)
 }
 
 // secure changes to TLS.

@@ -14,8 +14,10 @@ func TestForgedSender(t *testing.T) {
 	s := start(t, harness.Options{})
 	juliet := login(t, s, "tcp", "juliet", "here")
 	available(t, juliet)
-	for _, from := range []string{"juliet@example.org", "juliet@example.org/here", "romeo@example.org", "example.org", "mallory@example.org/other",
-		"mallory@other.example", "", "@", "mallory@example.org\u200B"} {
+	for _, from := range []string{
+		"juliet@example.org", "juliet@example.org/here", "romeo@example.org", "example.org", "mallory@example.org/other",
+		"mallory@other.example", "", "@", "mallory@example.org\u200B",
+	} {
 		for _, framing := range harness.Framings {
 			c := login(t, s, framing, "mallory", "me")
 			must(t, c.Send("<message to='juliet@example.org/here' from='"+from+"'><body>forged</body></message>"))
@@ -127,8 +129,10 @@ func TestStrangerLearnsNothing(t *testing.T) {
 func TestErrorsAreNotAnswered(t *testing.T) {
 	s := start(t, harness.Options{})
 	c := login(t, s, "tcp", "mallory", "evil")
-	for _, to := range []string{"", "example.org", "mallory@example.org", "mallory@example.org/gone", "juliet@example.org", "juliet@example.org/gone",
-		"nobody@example.org", "nobody@example.org/x", "other.example", "x@other.example"} {
+	for _, to := range []string{
+		"", "example.org", "mallory@example.org", "mallory@example.org/gone", "juliet@example.org", "juliet@example.org/gone",
+		"nobody@example.org", "nobody@example.org/x", "other.example", "x@other.example",
+	} {
 		attr := ""
 		if to != "" {
 			attr = " to='" + to + "'"
