@@ -52,6 +52,7 @@ type server struct {
 	cli   *cli
 	level *slog.LevelVar
 	web   *web
+	live  *config.Config // what holds since the last reload; owned by reloadOnHangup
 }
 
 // run serves until ctx ends. It stops in the reverse order of starting: first
@@ -140,6 +141,7 @@ func (s *server) run(ctx context.Context, cfg *config.Config, log *slog.Logger) 
 // reloadOnHangup takes over what can be changed live when SIGHUP comes. A file
 // that is not valid changes nothing.
 func (s *server) reloadOnHangup(ctx context.Context) {
+	s.live = s.cfg
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
@@ -159,7 +161,7 @@ func (s *server) reload() {
 		s.log.Error("the configuration is not valid; nothing has changed", "err", err)
 		return
 	}
-	live, restart := config.Diff(s.cfg, next)
+	live, restart := config.Diff(s.live, next)
 	_ = s.level.UnmarshalText([]byte(next.Log.Level))
 	hosts, files := certificates(next)
 	if len(hosts) != len(s.core.Hosts()) {
@@ -175,10 +177,10 @@ func (s *server) reload() {
 		s.log.Warn("some changes need a restart", "keys", restart)
 	}
 	// What needs a restart keeps its old value, so that the next reload tells again.
-	merged := *s.cfg
+	merged := *s.live
 	merged.Log.Level, merged.Limits, merged.Webhooks = next.Log.Level, next.Limits, next.Webhooks
 	merged.BOSH.Origins, merged.WebSocket.Origins = next.BOSH.Origins, next.WebSocket.Origins
-	s.cfg = &merged
+	s.live = &merged
 }
 
 // listener is one socket at work.
