@@ -363,6 +363,9 @@ func TestDiff(t *testing.T) {
 	if want := []string{"log.format", "listeners[0].address", "listeners[1].require_tls", "webhooks"}; !slices.Equal(restart, want) {
 		t.Errorf("restart %q, want %q", restart, want)
 	}
+	if live, restart := Diff(Live(a, b), b); len(live) > 0 || len(restart) != 4 {
+		t.Errorf("after Live: live %q, restart %q", live, restart)
+	}
 }
 
 func TestWarnings(t *testing.T) {

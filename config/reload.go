@@ -37,6 +37,30 @@ func Diff(old, next *Config) (live, restart []string) {
 	return live, restart
 }
 
+// Live returns old with the keys from next that a running server takes over.
+func Live(old, next *Config) *Config {
+	c := old.clone()
+	var walk func(to, from reflect.Value)
+	walk = func(to, from reflect.Value) {
+		switch {
+		case to.Kind() == reflect.Struct:
+			for i := range to.NumField() {
+				if to.Type().Field(i).Tag.Get("live") != "" {
+					to.Field(i).Set(deepCopy(from.Field(i)))
+				} else {
+					walk(to.Field(i), from.Field(i))
+				}
+			}
+		case to.Kind() == reflect.Slice && to.Len() == from.Len() && to.Type().Elem().Kind() == reflect.Struct:
+			for i := range to.Len() {
+				walk(to.Index(i), from.Index(i))
+			}
+		}
+	}
+	walk(reflect.ValueOf(c).Elem(), reflect.ValueOf(next).Elem())
+	return c
+}
+
 // Warnings returns sentences about settings that are allowed and may surprise.
 func (c *Config) Warnings() []string {
 	var out []string

@@ -24,7 +24,7 @@ type Config struct {
 	// Where clients connect: any number of each kind, on any address.
 	Listeners []Listener `yaml:"listeners"`
 	// What one client, address or account may use.
-	Limits Limits `yaml:"limits" live:"true"`
+	Limits Limits `yaml:"limits"`
 	// BOSH (XEP-0124), served by listeners with the endpoint bosh.
 	BOSH BOSH `yaml:"bosh"`
 	// WebSocket (RFC 7395), served by listeners with the endpoint websocket.
@@ -116,24 +116,24 @@ type Listener struct {
 // Limits bound what clients may use. Reaching one gives the standard's error.
 type Limits struct {
 	// Octets of one stanza. RFC 6120 section 13.12 asks for at least 10000.
-	StanzaSize Size `yaml:"stanza_size" range:"10000..16MiB"`
+	StanzaSize Size `yaml:"stanza_size" range:"10000..16MiB" live:"true"`
 	// Octets of one element before the client has logged in.
-	StanzaSizeBeforeAuth Size `yaml:"stanza_size_before_auth" range:"10000..1MiB"`
+	StanzaSizeBeforeAuth Size `yaml:"stanza_size_before_auth" range:"10000..1MiB" live:"true"`
 	// Nesting of elements in one stanza.
-	Depth int `yaml:"depth" range:"8..1000"`
+	Depth int `yaml:"depth" range:"8..1000" live:"true"`
 	// Attributes of one element.
-	Attributes int `yaml:"attributes" range:"8..1000"`
+	Attributes int `yaml:"attributes" range:"8..1000" live:"true"`
 	// Direct children of one stanza.
-	Children int `yaml:"children" range:"16..100000"`
+	Children int `yaml:"children" range:"16..100000" live:"true"`
 	// Connections from one address at a time, logged in or not.
 	ConnectionsPerAddress int `yaml:"connections_per_address" range:"1..1000000" zero:"no limit"`
 	// Connections from one address that have not logged in yet.
-	UnauthenticatedPerAddress int `yaml:"unauthenticated_per_address" range:"1..1000000" zero:"no limit"`
+	UnauthenticatedPerAddress int `yaml:"unauthenticated_per_address" range:"1..1000000" zero:"no limit" live:"true"`
 	// Sessions of one account at a time.
-	ResourcesPerAccount int `yaml:"resources_per_account" range:"1..10000"`
+	ResourcesPerAccount int `yaml:"resources_per_account" range:"1..10000" live:"true"`
 	// Octets that may wait to be sent to one client; one that reads too slowly is
 	// disconnected.
-	OutboxSize Size `yaml:"outbox_size" range:"64KiB..1GiB"`
+	OutboxSize Size `yaml:"outbox_size" range:"64KiB..1GiB" live:"true"`
 	// Contacts in one roster.
 	RosterItems int `yaml:"roster_items" range:"1..1000000"`
 	// Messages kept for one account that is offline; more are refused.
@@ -141,15 +141,15 @@ type Limits struct {
 	// Octets of one account's private XML storage and of its vCard, each.
 	PrivateSize Size `yaml:"private_size" range:"0..16MiB"`
 	// Octets a second that one session may send in the long run.
-	RateBytes Size `yaml:"rate_bytes" range:"1KiB..1GiB" zero:"no limit"`
+	RateBytes Size `yaml:"rate_bytes" range:"1KiB..1GiB" zero:"no limit" live:"true"`
 	// Octets that it may send at once, before rate_bytes slows it down.
-	BurstBytes Size `yaml:"burst_bytes" range:"10000..1GiB"`
+	BurstBytes Size `yaml:"burst_bytes" range:"10000..1GiB" live:"true"`
 	// Stanzas a second that one session may send in the long run.
-	RateStanzas int `yaml:"rate_stanzas" range:"1..1000000" zero:"no limit"`
+	RateStanzas int `yaml:"rate_stanzas" range:"1..1000000" zero:"no limit" live:"true"`
 	// Stanzas that it may send at once, before rate_stanzas slows it down.
-	BurstStanzas int `yaml:"burst_stanzas" range:"1..1000000"`
+	BurstStanzas int `yaml:"burst_stanzas" range:"1..1000000" live:"true"`
 	// Failed logins on one connection (RFC 6120 section 6.4.5).
-	AuthAttempts int `yaml:"auth_attempts" range:"2..5"`
+	AuthAttempts int `yaml:"auth_attempts" range:"2..5" live:"true"`
 	// Failed logins from one address that are free; one more is forgiven every few
 	// seconds. Beyond them logins from there are refused for a while.
 	FailedLoginsPerAddress int `yaml:"failed_logins_per_address" range:"5..1000000" zero:"no limit"`
@@ -158,11 +158,11 @@ type Limits struct {
 	// From connect to the end of the TLS handshake.
 	HandshakeTimeout time.Duration `yaml:"handshake_timeout" range:"1s..5m"`
 	// From connect to a bound session, whatever trickles in.
-	LoginTimeout time.Duration `yaml:"login_timeout" range:"1s..10m"`
+	LoginTimeout time.Duration `yaml:"login_timeout" range:"1s..10m" live:"true"`
 	// Silence after which the server pings a client (XEP-0199).
-	PingInterval time.Duration `yaml:"ping_interval" range:"5s..24h" zero:"never"`
+	PingInterval time.Duration `yaml:"ping_interval" range:"5s..24h" zero:"never" live:"true"`
 	// How long the answer to a ping may take before the client is disconnected.
-	PingTimeout time.Duration `yaml:"ping_timeout" range:"1s..1h"`
+	PingTimeout time.Duration `yaml:"ping_timeout" range:"1s..1h" live:"true"`
 	// How long an idle HTTP connection is kept.
 	HTTPIdleTimeout time.Duration `yaml:"http_idle_timeout" range:"1s..1h"`
 }

@@ -177,10 +177,7 @@ func (s *server) reload() {
 		s.log.Warn("some changes need a restart", "keys", restart)
 	}
 	// What needs a restart keeps its old value, so that the next reload tells again.
-	merged := *s.live
-	merged.Log.Level, merged.Limits, merged.Webhooks = next.Log.Level, next.Limits, next.Webhooks
-	merged.BOSH.Origins, merged.WebSocket.Origins = next.BOSH.Origins, next.WebSocket.Origins
-	s.live = &merged
+	s.live = config.Live(s.live, next)
 }
 
 // listener is one socket at work.
