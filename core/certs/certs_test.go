@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -74,6 +75,14 @@ type outcome struct {
 	leaf   *x509.Certificate // what the server remembers
 }
 
+// recorder is a Rememberer.
+type recorder struct {
+	net.Conn
+	leaf atomic.Pointer[x509.Certificate]
+}
+
+func (r *recorder) RememberLeaf(leaf *x509.Certificate) { r.leaf.Store(leaf) }
+
 // handshake connects a client to a server over loopback (a net.Pipe would lock
 // up where both ends write at once). One byte crosses after the handshake, so
 // that the client has seen the tickets of TLS 1.3.
@@ -95,11 +104,12 @@ func handshake(server, client *tls.Config) (outcome, error) {
 			return
 		}
 		defer inner.Close()
-		conn := Server(inner, server)
+		transport := &recorder{Conn: inner}
+		conn := tls.Server(transport, server)
 		if err = conn.Handshake(); err == nil {
 			_, err = conn.Write([]byte("!"))
 		}
-		done <- result{Leaf(conn), err}
+		done <- result{transport.leaf.Load(), err}
 	}()
 	inner, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
@@ -512,42 +522,6 @@ func TestRunRenews(t *testing.T) {
 			t.Errorf("the certificate that ends %v was not renewed in time", first.NotAfter)
 		}
 	})
-}
-
-func TestListenerRemembers(t *testing.T) {
-	s := newStore(t, Options{Dir: t.TempDir(), Hosts: []string{"localhost"}})
-	tcp, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := NewListener(tcp, s.ServerConfig(ALPNHTTP))
-	defer l.Close()
-	done := make(chan error, 1)
-	go func() {
-		client, err := tls.Dial("tcp", tcp.Addr().String(), trusting("localhost"))
-		if err == nil {
-			client.Close()
-		}
-		done <- err
-	}()
-	conn, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	server := conn.(*tls.Conn) // as net/http asserts
-	if leaf := Leaf(server); leaf != nil {
-		t.Error("a certificate before the client said hello")
-	}
-	if err := server.Handshake(); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
-	if leaf := Leaf(server); leaf == nil || !slices.Equal(leaf.DNSNames, []string{"localhost"}) {
-		t.Errorf("Leaf = %v", leaf)
-	}
 }
 
 func TestEndPointBinding(t *testing.T) {

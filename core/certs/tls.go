@@ -123,28 +123,6 @@ func (m *maker) configWith(cert *tls.Certificate) *tls.Config {
 	return c
 }
 
-// Server begins the server side of a TLS connection that remembers its
-// certificate for Leaf. The handshake is the caller's to start and to time.
-func Server(conn net.Conn, config *tls.Config) *tls.Conn {
-	return tls.Server(&recorder{Conn: conn}, config)
-}
-
-// NewListener is tls.NewListener with connections that remember their
-// certificate for Leaf.
-func NewListener(inner net.Listener, config *tls.Config) net.Listener {
-	return tls.NewListener(recordingListener{inner}, config)
-}
-
-// Leaf returns the server certificate of a connection's session, or nil before
-// the client has said hello and for connections not made by Server or
-// NewListener. A certificate reloaded since does not change it.
-func Leaf(conn *tls.Conn) *x509.Certificate {
-	if r, ok := conn.NetConn().(*recorder); ok {
-		return r.leaf.Load()
-	}
-	return nil
-}
-
 // remember notes the certificate on the connection, if it can hold it.
 func remember(conn net.Conn, leaf *x509.Certificate) {
 	if r, ok := conn.(Rememberer); ok {
@@ -152,32 +130,10 @@ func remember(conn net.Conn, leaf *x509.Certificate) {
 	}
 }
 
-// Rememberer is a transport that holds the certificate sent over it, for those
-// who bring their own instead of Server's or NewListener's.
+// Rememberer is the transport of a TLS connection, if it can hold the certificate
+// that was sent over it: tls-server-end-point hashes that one, whatever has been
+// reloaded since, and crypto/tls does not tell a server.
 type Rememberer interface {
 	// RememberLeaf is called once, during the handshake.
 	RememberLeaf(*x509.Certificate)
-}
-
-// RememberLeaf implements Rememberer.
-func (r *recorder) RememberLeaf(leaf *x509.Certificate) { r.leaf.Store(leaf) }
-
-// A recorder is the transport of a TLS connection and holds its certificate.
-type recorder struct {
-	net.Conn
-	leaf atomic.Pointer[x509.Certificate]
-}
-
-// NetConn returns the connection below, for those who need its address family
-// or its file descriptor.
-func (r *recorder) NetConn() net.Conn { return r.Conn }
-
-type recordingListener struct{ net.Listener }
-
-func (l recordingListener) Accept() (net.Conn, error) {
-	conn, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return &recorder{Conn: conn}, nil
 }
