@@ -114,6 +114,21 @@ func (m *Module) Hide(ctx context.Context, t *module.Turn, account, contact jid.
 	}
 }
 
+// Withdraw makes every resource of an account that is being removed unavailable
+// to those who see its presence (RFC 6121 §4.5.2).
+func (m *Module) Withdraw(ctx context.Context, t *module.Turn, account jid.JID) error {
+	for _, s := range m.host.Router.Account(account).Sessions() {
+		if !s.Available() {
+			continue
+		}
+		s.SetPresence(nil)
+		if err := m.tell(ctx, t, s, unavailable(s.JID)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Appear shows account's presence to everybody it concerns whose address matches
 // and who may see it (XEP-0191 §3.4); Vanish hides it (§3.3). match is an address
 // as in XEP-0191 §6: full, bare, or a domain.

@@ -250,6 +250,13 @@ func (m *Module) farewell(ctx context.Context, t *module.Turn, account jid.JID) 
 	if err != nil {
 		return err
 	}
+	if m.presence != nil {
+		// Once, and before the subscriptions end: what the sessions do in the short time
+		// that is left to them concerns nobody any more.
+		if err := m.presence.Withdraw(ctx, t, account); err != nil {
+			return err
+		}
+	}
 	for _, c := range b.contacts {
 		m.cancel(ctx, t, account, c.jid, c.state)
 	}

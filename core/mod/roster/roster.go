@@ -70,6 +70,8 @@ type Presence interface {
 	// and Hide tells it that they are unavailable.
 	Show(ctx context.Context, t *module.Turn, account, contact jid.JID)
 	Hide(ctx context.Context, t *module.Turn, account, contact jid.JID)
+	// Withdraw makes all of account's resources unavailable.
+	Withdraw(ctx context.Context, t *module.Turn, account jid.JID) error
 }
 
 // Module is the roster feature. Its methods may be called from any goroutine once
