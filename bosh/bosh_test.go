@@ -144,7 +144,8 @@ func (p *peer) run() {
 			}
 		case ev.Is("urn:ietf:params:xml:ns:xmpp-sasl", "auth"):
 			p.note("auth")
-			p.conn.Restart(p.limit)
+			p.conn.Limit(p.limit)
+			p.conn.Restart()
 			if p.send(success) != nil {
 				return
 			}

@@ -121,7 +121,8 @@ func newConn(h *Handler, b *body, info stream.Info) *Conn {
 	if c.request.version == "" {
 		c.request.version = "1.0" // the default in the schema of XEP-0206
 	}
-	c.Restart(h.opt.Limits)
+	c.limits = h.opt.Limits
+	c.Restart()
 	return c
 }
 
@@ -129,10 +130,15 @@ func newConn(h *Handler, b *body, info stream.Info) *Conn {
 func (c *Conn) Info() stream.Info { return c.info }
 
 // Restart implements stream.Conn.
-func (c *Conn) Restart(l wire.Limits) {
-	c.limits = l
-	c.scan.Reset(wire.Document, l)
+func (c *Conn) Restart() {
+	c.scan.Reset(wire.Document, c.limits)
 	c.expecting = true
+}
+
+// Limit implements stream.Conn.
+func (c *Conn) Limit(l wire.Limits) {
+	c.limits = l
+	c.scan.SetLimits(l)
 }
 
 // unlock unlocks mu and then makes the calls that have come up.

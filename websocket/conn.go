@@ -70,7 +70,8 @@ func newConn(ws *gorilla.Conn, p *pipe, info stream.Info, limits wire.Limits) *C
 	p.sock.OnIdle(c.onIdle)
 	ws.SetPingHandler(c.onPing)
 	ws.SetCloseHandler(c.onClose)
-	c.Restart(limits)
+	c.Limit(limits)
+	c.Restart()
 	return c
 }
 
@@ -78,18 +79,23 @@ func newConn(ws *gorilla.Conn, p *pipe, info stream.Info, limits wire.Limits) *C
 func (c *Conn) Info() stream.Info { return c.info }
 
 // Restart implements stream.Conn (RFC 7395 §3.7).
-func (c *Conn) Restart(l wire.Limits) {
-	c.limits = l
+func (c *Conn) Restart() {
 	c.expecting = true
-	c.scan.Reset(wire.Document, l)
+	c.scan.Reset(wire.Document, c.limits)
+	c.mu.Lock()
+	c.opened = false
+	c.mu.Unlock()
+}
+
+// Limit implements stream.Conn.
+func (c *Conn) Limit(l wire.Limits) {
+	c.limits = l
+	c.scan.SetLimits(l)
 	size := l.Bytes
 	if size <= 0 {
 		size = wire.DefaultLimits().Bytes
 	}
 	c.ws.SetReadLimit(int64(size) + prologMax)
-	c.mu.Lock()
-	c.opened = false
-	c.mu.Unlock()
 }
 
 // Read implements stream.Conn.

@@ -193,7 +193,8 @@ func echo(c stream.Conn) {
 			if _, err := c.Write(batch(`<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>`), nil); err != nil {
 				return
 			}
-			c.Restart(wire.Limits{})
+			c.Limit(wire.Limits{})
+			c.Restart()
 		default:
 			raw := bytes.Replace(ev.Raw, []byte(" xmlns='jabber:client'"), nil, 1)
 			b.Data = append(b.Data, raw...)

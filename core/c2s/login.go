@@ -368,7 +368,8 @@ func (s *session) welcome(ex sasl.Exchange, data []byte) (state, error) {
 	if t := s.opts.Throttle; t != nil {
 		t.Succeeded(s.remote(), s.account)
 	}
-	s.conn.Restart(s.opts.After) // before the peer can know
+	s.conn.Limit(s.opts.After)
+	s.conn.Restart() // before the peer can know
 	s.svc.Stats.Logins.Add(1)
 	return opening, s.send(ok)
 }

@@ -96,7 +96,7 @@ type Info struct {
 // Conn is one connection carrying one stream at a time. It is the contract
 // between a framing and a session.
 //
-// Read, Open, Restart and Info belong to the session's goroutine. Write belongs
+// Read, Open, Restart, Limit and Info belong to the session's goroutine. Write belongs
 // to one goroutine at a time (an Outbox sees to it) and starts after Open.
 // Close and Abort may be called from any goroutine, beside the others.
 type Conn interface {
@@ -116,9 +116,12 @@ type Conn interface {
 	// again when Write returns.
 	Write(b Batch, done func(error)) (sent bool, err error)
 
-	// Restart makes Read expect a new stream header from the peer, with these
-	// limits from then on (RFC 6120 §4.3.3).
-	Restart(wire.Limits)
+	// Restart makes Read expect a new stream header from the peer (RFC 6120
+	// §4.3.3).
+	Restart()
+
+	// Limit sets the limits of what is read from now on.
+	Limit(wire.Limits)
 
 	// Close ends our side in order, after the stream error if e is not nil
 	// (RFC 6120 §4.4, §4.9.1.1). From then on Read discards what still comes, and

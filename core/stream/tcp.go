@@ -48,7 +48,8 @@ func NewTCP(sock *Socket, limits wire.Limits) *TCP {
 		Framing: "tcp", Remote: sock.RemoteAddr(), Local: sock.LocalAddr(),
 	}}
 	sock.Eager()
-	c.Restart(limits)
+	c.limits = limits
+	c.Restart()
 	return c
 }
 
@@ -81,7 +82,7 @@ func (c *TCP) Secure(cfg *tls.Config) error {
 	if err := c.handshake(cfg, handshakeTimeout); err != nil {
 		return err
 	}
-	c.Restart(c.limits)
+	c.Restart()
 	return nil
 }
 
@@ -113,12 +114,17 @@ func (c *TCP) handshake(cfg *tls.Config, timeout time.Duration) error {
 }
 
 // Restart implements Conn.
-func (c *TCP) Restart(l wire.Limits) {
-	c.limits = l
-	c.scan.Reset(wire.Stream, l)
+func (c *TCP) Restart() {
+	c.scan.Reset(wire.Stream, c.limits)
 	c.mu.Lock()
 	c.opened = false // RFC 6120 §4.9.1.2: an error needs our header of the new stream first
 	c.mu.Unlock()
+}
+
+// Limit implements Conn.
+func (c *TCP) Limit(l wire.Limits) {
+	c.limits = l
+	c.scan.SetLimits(l)
 }
 
 // Info implements Conn.

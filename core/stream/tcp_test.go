@@ -188,13 +188,15 @@ func TestRestart(t *testing.T) {
 			t.Fatalf("got %s, want %s", got, want)
 		}
 	}
-	c.Restart(wire.Limits{Bytes: 200}) // new limits, and what has been received counts
+	c.Limit(wire.Limits{Bytes: 200})
+	c.Restart() // new limits, and what has been received counts
 	for _, want := range []string{"opened", "element <b>"} {
 		if got := told(c.Read(nil)); !strings.HasPrefix(got, want) {
 			t.Fatalf("got %s, want %s", got, want)
 		}
 	}
-	c.Restart(wire.Limits{Bytes: 20})
+	c.Limit(wire.Limits{Bytes: 20})
+	c.Restart()
 	c.data = []byte(clientHeader)
 	if got := told(c.Read(nil)); got != "error policy-violation" {
 		t.Errorf("got %s", got)
@@ -318,7 +320,8 @@ func TestCloseAfterRestart(t *testing.T) {
 		if err := c.Open(Header{Version: "1.0"}); err != nil {
 			t.Fatal(err)
 		}
-		c.Restart(wire.Limits{})
+		c.Limit(wire.Limits{})
+		c.Restart()
 		c.Close(Err(InvalidXML, ""))
 		synctest.Wait()
 		peer.Close()
