@@ -56,6 +56,12 @@ func (h *Host) takeOver(ctx context.Context, p *Packet) error {
 	return &stanza.Error{Condition: stanza.ServiceUnavailable}
 }
 
+func (h *Host) tellRefused(ctx context.Context, p *Packet) {
+	for _, f := range h.refused {
+		f(ctx, p)
+	}
+}
+
 // SessionBound and SessionUnbound tell the modules of a session's life.
 func (h *Host) SessionBound(ctx context.Context, s *Session) {
 	for _, f := range h.bound {

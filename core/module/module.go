@@ -7,6 +7,7 @@ package module
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -22,6 +23,7 @@ import (
 // The types that modules share with the router.
 type (
 	Packet  = router.Packet
+	Parked  = router.Parked
 	Session = router.Session
 	Turn    = router.Turn
 	Receipt = router.Receipt
@@ -122,6 +124,11 @@ type Host struct {
 	bound     []func(context.Context, *Session)
 	unbound   []func(context.Context, *Turn, *Session)
 	features  []func(Stage, string) stanza.Payload
+	refused   []func(context.Context, *Packet)
+	park      func(jid.JID, *stanza.Stanza, func(error)) Parked
+	nonzas    map[[2]string]Nonza
+	inline    []inline
+	welcome   []func(context.Context, *Session) stanza.Payload
 	removed   []func(*store.Tx, jid.JID) error
 	leaving   []func(context.Context, *Turn, jid.JID) error
 	barriers  []func(context.Context, jid.JID, jid.JID) bool
@@ -160,6 +167,8 @@ func (h *Host) Build(mods ...Module) error {
 		Request:   h.request,
 		Refuse:    h.refuse,
 		NoSession: h.takeOver,
+		Refused:   h.tellRefused,
+		Park:      h.park,
 	})
 	return nil
 }
@@ -221,6 +230,19 @@ func (h *Host) Broadcast(ph Phase, s Step) { h.broadcast[ph] = append(h.broadcas
 // (RFC 6121 §8.5.2.2.1). The first that returns ErrHandled has taken the message
 // over; when none does, the sender gets service-unavailable.
 func (h *Host) NoSession(s Step) { h.noSession = append(h.noSession, s) }
+
+// Refused adds what happens when a message that has an ArchiveID was refused after
+// the phase Rewrite: its sender gets an error.
+func (h *Host) Refused(f func(context.Context, *Packet)) { h.refused = append(h.refused, f) }
+
+// Park names what keeps a message that a session has not confirmed: see
+// router.Hooks.
+func (h *Host) Park(f func(account jid.JID, st *stanza.Stanza, safe func(error)) Parked) {
+	if h.park != nil {
+		h.err = errors.New("two modules park messages")
+	}
+	h.park = f
+}
 
 // Bound adds what happens when a session has been bound, before its first
 // stanza. Unbound adds what happens after it has ended; it is called once.

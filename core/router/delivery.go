@@ -40,6 +40,9 @@ func (l local) Handle(ctx context.Context, p *Packet) error {
 		err = r.deliverIQ(ctx, p)
 	}
 	if err != nil {
+		if p.ArchiveID != 0 && err != ErrHandled {
+			r.hooks.Refused(ctx, p)
+		}
 		return err
 	}
 	return r.hooks.After(ctx, p)

@@ -32,10 +32,26 @@ type Packet struct {
 	Turn    *Turn
 	Receipt *Receipt // may be nil
 
+	// On the way out: what the sender's other sessions see of the message, with the
+	// id that it has in the sender's archive. Nil: the stanza itself.
+	Sent *stanza.Stanza
+
 	// On the way in, to a local account:
 	Received *stanza.Stanza // as it came, before the steps of the Rewrite phase
 	Account  *Account       // the recipient, nil while it has no session
 	Targets  []*Session     // where it was delivered; set before the steps of the Observe phase
+	// ArchiveID is the message's id in the recipient's archive; 0: it has none.
+	ArchiveID int64
+	// Parked is where the message lies while a session was to get it that is lost now;
+	// nil: nowhere.
+	Parked Parked
+}
+
+// Parked is a message in the store that is on its way to a session at the same
+// time. One of the two is called, once, from any goroutine; neither waits.
+type Parked interface {
+	Drop()   // the session has the message: it need not be kept
+	Return() // the session is lost: the message waits for any session of the account
 }
 
 // Forget drops what the packet refers to and keeps its memory for the next one.
@@ -68,6 +84,13 @@ type Hooks struct {
 	// NoSession takes a message that no session of the account may get
 	// (RFC 6121 §8.5.2.2.1: store it, or refuse with an error).
 	NoSession func(ctx context.Context, p *Packet) error
+	// Refused tells of a message that was refused after Before.
+	Refused func(ctx context.Context, p *Packet)
+	// Park keeps a message to account, which a session has not confirmed yet, where it
+	// survives this process. safe is called once it does, with nil, or when it could
+	// not be kept; not after Drop. Park returns nil when the message is not to be kept.
+	// It does not wait. A nil Park keeps nothing.
+	Park func(account jid.JID, st *stanza.Stanza, safe func(error)) Parked
 }
 
 // ErrHandled is returned by a step that has dealt with the stanza: it goes no

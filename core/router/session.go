@@ -28,6 +28,7 @@ type Session struct {
 	Account *Account
 	Info    stream.Info
 	Bound   time.Time
+	Client  string // the client installation, by XEP-0388's user-agent id; may be empty
 
 	out      Outbox
 	flags    atomic.Uint32
@@ -190,6 +191,7 @@ const (
 // Binding is what Bind needs to know.
 type Binding struct {
 	JID         jid.JID // full
+	Client      string  // see Session
 	Conn        stream.Conn
 	Conflict    Conflict
 	MaxSessions int            // per account; 0: no limit
@@ -206,7 +208,7 @@ type Binding struct {
 // §7.6.2.1).
 func (r *Router) Bind(b Binding) (*Session, error) {
 	bare := b.JID.Bare().Clone()
-	s := &Session{Info: b.Conn.Info(), Bound: r.now(), kick: b.Kick}
+	s := &Session{Info: b.Conn.Info(), Bound: r.now(), Client: b.Client, kick: b.Kick}
 	s.Touch(s.Bound)
 	var replaced *Session
 	for {
