@@ -34,6 +34,9 @@ func (x *plain) Step(ctx context.Context, response []byte) ([]byte, bool, error)
 	if x.username, err = x.server.account(authcid, authzid); err != nil {
 		return nil, false, err
 	}
+	if err := x.server.admit(ctx, x.username); err != nil {
+		return nil, false, err
+	}
 	if password, err = PreparePassword(password); err != nil {
 		// No account has such a password, which is no secret.
 		return nil, false, &Failure{Condition: NotAuthorized, Cause: err}

@@ -1,7 +1,8 @@
 // Package sasl implements the server's side of SASL (RFC 4422) for XMPP (RFC 6120
 // §6): SCRAM with SHA-1, SHA-256 and SHA-512, with and without channel binding
-// (RFC 5802, RFC 7677, RFC 5929, RFC 9266), PLAIN (RFC 4616) and ANONYMOUS
-// (RFC 4505); with what a stream announces by XEP-0440 1.0.0, and XEP-0474 0.5.0.
+// (RFC 5802, RFC 7677, RFC 5929, RFC 9266), PLAIN (RFC 4616), ANONYMOUS (RFC 4505)
+// and HT-SHA-256 (draft-schmaus-kitten-sasl-ht-09, for XEP-0484); with what a
+// stream announces by XEP-0440, and XEP-0474.
 //
 // It does no I/O and knows no XML: a Server says what a stream may be offered,
 // an Exchange takes the decoded responses of one attempt and gives the challenges
@@ -15,6 +16,7 @@
 //spec:rfc-4616 complete | PLAIN | on protected channels only
 //spec:rfc-4505 complete | ANONYMOUS | where a host allows it
 //spec:rfc-9266 complete | Channel Bindings for TLS 1.3 | tls-exporter
+//spec:xep-0474 0.5.0 complete | SASL SCRAM Downgrade Protection | for RFC 6120 and XEP-0388 alike
 //spec:rfc-8265 partial | PRECIS: Usernames and Passwords | passwords (OpaqueString) and usernames (UsernameCaseMapped)
 package sasl
 
@@ -49,6 +51,30 @@ type Backend interface {
 // or CredentialsExpired belongs here, where a stranger cannot learn it.
 type Authorizer interface {
 	Authorize(ctx context.Context, username string) error
+}
+
+// Gate is an optional ability of a Backend: it is asked as soon as an attempt has
+// said which account it is for, before any work is done for it. An error ends the
+// attempt, and counts as one of the Backend's.
+type Gate interface {
+	Admit(ctx context.Context, username string) error
+}
+
+// As finds the first of b, and of what b.Unwrap() wraps, that has the ability T, as
+// errors.As does. So a Backend around another one keeps its abilities.
+func As[T any](b Backend) (T, bool) {
+	for b != nil {
+		if t, ok := b.(T); ok {
+			return t, true
+		}
+		w, ok := b.(interface{ Unwrap() Backend })
+		if !ok {
+			break
+		}
+		b = w.Unwrap()
+	}
+	var none T
+	return none, false
 }
 
 // Binding is the protected channel that an exchange runs on, an optional ability

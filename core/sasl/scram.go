@@ -82,6 +82,9 @@ func (x *scram) first(ctx context.Context, message []byte) ([]byte, bool, error)
 	if x.username, err = x.offer.server.account(m.username, m.authzid); err != nil {
 		return nil, false, err
 	}
+	if err = x.offer.server.admit(ctx, x.username); err != nil {
+		return nil, false, err
+	}
 	x.keys, x.known, err = x.offer.server.backend.Keys(ctx, x.username, x.hash)
 	if err == nil {
 		err = x.keys.check(x.hash)
@@ -174,7 +177,7 @@ func (x *scram) final(ctx context.Context, message []byte) ([]byte, bool, error)
 
 // authorize asks a Backend that is an Authorizer.
 func authorize(ctx context.Context, b Backend, username string) error {
-	if a, ok := b.(Authorizer); ok {
+	if a, ok := As[Authorizer](b); ok {
 		if err := a.Authorize(ctx, username); err != nil {
 			return failure(err)
 		}

@@ -1,6 +1,7 @@
 package sasl
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -34,6 +35,10 @@ type Server struct {
 	backend Backend
 	hashes  []Hash
 	opts    Options
+
+	gate   Gate         // nil: none
+	bearer TokenBackend // nil: none
+	hashed HashedTokens // nil: none
 }
 
 // New makes the Server of a host, which is a domain alone. It panics if an option
@@ -54,6 +59,9 @@ func New(host jid.JID, backend Backend, opts Options) *Server {
 	if opts.Nonce == nil {
 		s.opts.Nonce = freshNonce
 	}
+	s.gate, _ = As[Gate](backend)
+	s.bearer, _ = As[TokenBackend](backend)
+	s.hashed, _ = As[HashedTokens](backend)
 	return s
 }
 
@@ -64,6 +72,7 @@ type Offer struct {
 	binding    Binding
 	types      []string
 	mechanisms []string
+	tokens     []string
 }
 
 // Offer decides what a stream is offered. secure says that the channel keeps
@@ -92,6 +101,9 @@ func (s *Server) Offer(secure bool, binding Binding) *Offer {
 	for _, h := range s.hashes {
 		o.mechanisms = append(o.mechanisms, scramName(h, false))
 	}
+	if secure && s.bearer != nil { // RFC 7628 §4: TLS is required
+		o.mechanisms = append(o.mechanisms, oauthBearerName)
+	}
 	// RFC 6120 §13.8.3: PLAIN on protected channels only.
 	if secure && !s.opts.NoPlain {
 		o.mechanisms = append(o.mechanisms, plainName)
@@ -99,6 +111,7 @@ func (s *Server) Offer(secure bool, binding Binding) *Offer {
 	if s.opts.Anonymous {
 		o.mechanisms = append(o.mechanisms, anonymousName)
 	}
+	o.tokens = o.tokenMechanisms()
 	return o
 }
 
@@ -146,6 +159,8 @@ func (o *Offer) Start(mechanism string) (Exchange, error) {
 		return &plain{server: o.server}, nil
 	case anonymousName:
 		return &anonymous{}, nil
+	case oauthBearerName:
+		return &oauthBearer{server: o.server, tokens: o.server.bearer}, nil
 	}
 	name, bound := strings.CutSuffix(mechanism, plusSuffix)
 	for _, h := range o.server.hashes {
@@ -178,6 +193,17 @@ func (s *Server) account(authcid, authzid string) (string, error) {
 		return "", fail(InvalidAuthzid, "authzid is another's")
 	}
 	return local, nil
+}
+
+// admit asks the Gate.
+func (s *Server) admit(ctx context.Context, username string) error {
+	if s.gate == nil {
+		return nil
+	}
+	if err := s.gate.Admit(ctx, username); err != nil {
+		return failure(err)
+	}
+	return nil
 }
 
 var errOver = errors.New("the attempt is over")
