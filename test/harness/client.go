@@ -55,19 +55,69 @@ func (s *Server) Dial(framing string) (Conn, error) {
 	return nil, fmt.Errorf("no framing %q", framing)
 }
 
-// Client is one stream with the steps of its negotiation.
+// Client is one stream with the steps of its negotiation. With stream management
+// it may outlive the Conn.
 type Client struct {
 	Conn
-	JID     string // once bound
-	Lang    string // of the stream headers
-	Stream  *Node  // the features offered last
-	pending []*Node
-	ended   error
-	syncs   int
+	JID    string // once bound
+	Lang   string // of the stream headers
+	Stream *Node  // the features offered last
+	SM     Management
+
+	user, host, password string
+	pending              []*Node
+	ended                error
+	syncs                int
+
+	// In a transcript.
+	away    bool // without a stream; it may resume
+	stalled bool // away, but its old connection is still open
+	asked   int  // requests for an acknowledgement that have been seen
+}
+
+// Send sends one top-level element as it is written on a TCP stream.
+func (c *Client) Send(element string) error {
+	if err := c.SM.sends(element); err != nil {
+		return err
+	}
+	return c.Conn.Send(element)
+}
+
+// Receive returns the next top-level element, except acknowledgements and
+// requests for them: see Management.
+func (c *Client) Receive() (*Node, error) {
+	for {
+		if n, err := c.receive1(); n != nil || err != nil {
+			return n, err
+		}
+	}
+}
+
+// receive1 takes one element, and returns nil if it is not to be handed on.
+func (c *Client) receive1() (*Node, error) {
+	n, err := c.Conn.Receive()
+	if err != nil {
+		return nil, err
+	}
+	pass, err := c.SM.receives(n)
+	if err != nil {
+		return nil, err
+	}
+	if c.JID == "" && n.Is(NSSM, "resumed") {
+		c.JID = c.user + "@" + c.host // whatever resource it is
+	}
+	if c.SM.Answer && n.Is(NSSM, "r") {
+		return nil, c.Ack()
+	}
+	if !pass {
+		return nil, nil
+	}
+	return n, nil
 }
 
 // Start opens a stream to a host.
 func (c *Client) Start(host string) error {
+	c.host = host
 	if err := c.Open(host, c.Lang); err != nil {
 		return err
 	}
@@ -84,6 +134,7 @@ func (c *Client) Start(host string) error {
 
 // Authenticate logs in with SCRAM-SHA-256 and restarts the stream.
 func (c *Client) Authenticate(user, host, password string) error {
+	c.user, c.password = user, password
 	conv, err := conversation(user, password)
 	if err != nil {
 		return err
@@ -193,8 +244,7 @@ func (c *Client) Request(iq string) (*Node, error) {
 // client has sent has been dealt with, and everything due to it has arrived.
 func (c *Client) Sync() error {
 	c.syncs++
-	_, host, _ := strings.Cut(strings.SplitN(c.JID, "/", 2)[0], "@")
-	n, err := c.Request("<iq type='get' id='sync-" + strconv.Itoa(c.syncs) + "' to='" + host + "'><ping xmlns='" + NSPing + "'/></iq>")
+	n, err := c.Request("<iq type='get' id='sync-" + strconv.Itoa(c.syncs) + "' to='" + c.host + "'><ping xmlns='" + NSPing + "'/></iq>")
 	if err != nil {
 		return err
 	}

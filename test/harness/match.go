@@ -16,19 +16,27 @@ type Vars map[string]string
 //   - the value "{name}" stands for anything the first time and for the same
 //     from then on;
 //   - _children='any-order' says that the children of this element may come in
-//     any order, and _children='some' that there may be others besides.
+//     any order, and _children='some' that there may be others besides;
+//   - _attributes='some' says that this element may have other attributes;
+//   - <_/> stands for an element of any name in its namespace.
 //
 // The <text/> and the 'by' of an error are optional (RFC 6120 §8.3.2): they are
 // compared only where the pattern has them.
 func (v Vars) Match(want, got *Node) string {
-	if want.Name != got.Name {
+	if want.Name != got.Name && (want.Name.Local != "_" || want.Name.Space != got.Name.Space) {
 		return fmt.Sprintf("{%s}%s is not {%s}%s", got.Name.Space, got.Name.Local, want.Name.Space, want.Name.Local)
 	}
-	mode := ""
+	mode, more := "", false
 	isError := want.Name.Local == "error"
 	for _, a := range want.Attrs {
 		if a.Name.Local == "_children" {
 			mode = a.Value
+			continue
+		}
+		if a.Name.Local == "_attributes" {
+			if more = a.Value == "some"; !more {
+				return fmt.Sprintf("pattern: _attributes=%q", a.Value)
+			}
 			continue
 		}
 		value, ok := got.lookup(a.Name)
@@ -40,7 +48,7 @@ func (v Vars) Match(want, got *Node) string {
 		}
 	}
 	for _, a := range got.Attrs {
-		if isError && a.Name.Local == "by" {
+		if more || isError && a.Name.Local == "by" {
 			continue
 		}
 		if _, ok := want.lookup(a.Name); !ok {

@@ -19,7 +19,7 @@ func (s *Script) Run(t *testing.T, framing string) {
 func (s *Script) play(t *testing.T, framing string) error {
 	r := &run{srv: Start(t, s.Options), framing: framing, clients: map[string]*Client{}, vars: Vars{}}
 	t.Cleanup(func() {
-		for _, c := range r.all {
+		for _, c := range r.conns {
 			c.Drop()
 		}
 	})
@@ -42,7 +42,7 @@ func (s *Script) play(t *testing.T, framing string) error {
 	}
 	// What was not expected is a mistake, too.
 	for who, c := range r.clients {
-		if c.ended == nil && c.JID != "" {
+		if c.here() {
 			if err := r.quiet(c); err != nil {
 				return fmt.Errorf("%s: at the end, %s: %w", s.Name, who, err)
 			}
@@ -56,27 +56,36 @@ type run struct {
 	srv     *Server
 	framing string
 	clients map[string]*Client
-	all     []*Client
+	conns   []Conn
 	vars    Vars
 }
 
 var errGone = errors.New("there is no such client now")
+
+// here tells whether the client is bound and has a stream to talk on.
+func (c *Client) here() bool { return c.JID != "" && c.ended == nil && !c.away }
 
 func (r *run) step(st step) error {
 	switch st.verb {
 	case "connects":
 		return r.connect(st.who, strings.Fields(st.rest))
 	case "opens":
-		c, err := r.dial(st.who)
+		args := strings.Fields(st.rest)
+		framing := r.framing
+		if n := len(args); n > 2 && args[n-2] == "over" {
+			framing, args = args[n-1], args[:n-2]
+		}
+		c, err := r.dial(st.who, framing)
 		if err != nil {
 			return err
 		}
-		host, lang := cut(st.rest)
-		c.Lang = lang
-		return c.Start(host)
+		if len(args) > 1 {
+			c.Lang = args[1]
+		}
+		return c.Start(args[0])
 	}
 	c := r.clients[st.who]
-	if c == nil {
+	if c == nil || c.away && st.verb != "resumes" && st.verb != "drops" {
 		return errGone
 	}
 	switch st.verb {
@@ -84,6 +93,8 @@ func (r *run) step(st step) error {
 		args := append(strings.Fields(st.rest), Password)
 		user, host, _ := strings.Cut(args[0], "@")
 		return c.Authenticate(user, host, args[1])
+	case "logs-in":
+		return c.logIn(r.vars.fill(st.rest))
 	case "binds":
 		return c.Bind(st.rest)
 	case ">":
@@ -107,7 +118,45 @@ func (r *run) step(st step) error {
 			return err
 		}
 		return r.ends(c, "")
+	case "acks":
+		h := c.SM.Received
+		if st.rest != "" {
+			h = number(st.rest)
+		}
+		return c.Send("<a xmlns='" + NSSM + "' h='" + strconv.FormatUint(uint64(h), 10) + "'/>")
+	case "acked":
+		h := c.SM.Sent
+		if st.rest != "" {
+			h = number(st.rest)
+		}
+		return c.AwaitAck(h)
+	case "asked":
+		err := c.AwaitRequest(c.asked + 1)
+		c.asked = c.SM.Asked
+		return err
+	case "stalls":
+		if err := r.settleOthers(c); err != nil {
+			return err
+		}
+		c.away, c.stalled = true, true
+		return nil
+	case "resumes":
+		return r.resume(st.who, c, st.rest)
 	case "drops":
+		if c.away { // stalled before
+			c.stalled = false
+			c.Drop()
+			return nil
+		}
+		if c.SM.ID != "" {
+			// What it has not received yet it never will.
+			if err := r.settleOthers(c); err != nil {
+				return err
+			}
+			c.away = true
+			c.Drop()
+			return nil
+		}
 		if err := r.settle(c); err != nil {
 			return err
 		}
@@ -126,18 +175,68 @@ func (r *run) step(st step) error {
 	return fmt.Errorf("no step %q", st.verb)
 }
 
-func (r *run) dial(who string) (*Client, error) {
+// number reads what Script.add has checked.
+func number(s string) uint32 {
+	n, _ := strconv.ParseUint(s, 10, 32)
+	return uint32(n)
+}
+
+func (r *run) dial(who, framing string) (*Client, error) {
 	if r.clients[who] != nil {
 		return nil, errors.New("is connected already")
 	}
-	conn, err := r.srv.Dial(r.framing)
+	conn, err := r.srv.Dial(framing)
 	if err != nil {
 		return nil, err
 	}
 	c := &Client{Conn: conn}
 	r.clients[who] = c
-	r.all = append(r.all, c)
+	r.conns = append(r.conns, conn)
 	return c, nil
+}
+
+// resume goes on over another connection.
+func (r *run) resume(who string, c *Client, over string) error {
+	framing := r.framing
+	if over != "" {
+		framing = strings.TrimSpace(strings.TrimPrefix(over, "over"))
+	}
+	conn, err := r.srv.Dial(framing)
+	if err != nil {
+		return err
+	}
+	r.conns = append(r.conns, conn)
+	if !c.away {
+		return errors.New("is connected: stalls or drops come first")
+	}
+	if c.stalled {
+		old := *c // what its network has lost is still in there
+		r.clients[who+".old"] = &Client{Conn: c.Conn, host: c.host, SM: old.SM}
+	}
+	if err := c.Resume(conn); err != nil {
+		return err
+	}
+	c.away, c.stalled = false, false
+	return nil
+}
+
+// logIn logs in with SASL2: "romeo@example.org [token T] [<inline/> ...]".
+func (c *Client) logIn(text string) error {
+	bare, rest := cut(text)
+	l := Login{Password: Password}
+	l.User, l.Host, _ = strings.Cut(bare, "@")
+	if word, after := cut(rest); word == "token" {
+		l.Token, rest = cut(after)
+	}
+	l.Inline = rest
+	n, err := c.LogIn(l)
+	if refused := (*FailureError)(nil); errors.As(err, &refused) {
+		err = nil
+	}
+	if n != nil && err == nil {
+		c.pending = append(c.pending, n)
+	}
+	return err
 }
 
 func (r *run) connect(who string, args []string) error {
@@ -145,6 +244,7 @@ func (r *run) connect(who string, args []string) error {
 	bare, resource, _ := strings.Cut(full, "/")
 	user, host, _ := strings.Cut(bare, "@")
 	presence, roster, lang := "<presence/>", false, ""
+	managed, framing := false, r.framing
 	for i := 1; i < len(args); i++ {
 		switch args[i] {
 		case "priority":
@@ -167,11 +267,18 @@ func (r *run) connect(who string, args []string) error {
 			lang = args[i]
 		case "roster":
 			roster = true
+		case "managed":
+			managed = true
+		case "over":
+			if i++; i == len(args) {
+				return errors.New("over which framing?")
+			}
+			framing = args[i]
 		default:
 			return fmt.Errorf("no option %q", args[i])
 		}
 	}
-	c, err := r.dial(who)
+	c, err := r.dial(who, framing)
 	if err != nil {
 		return err
 	}
@@ -184,6 +291,11 @@ func (r *run) connect(who string, args []string) error {
 	}
 	if err := c.Bind(resource); err != nil {
 		return err
+	}
+	if managed {
+		if err := c.Enable(""); err != nil {
+			return err
+		}
 	}
 	if roster { // RFC 6121 §2.2: from now on it is an interested resource
 		n, err := c.Request("<iq type='get' id='connects'><query xmlns='" + NSRoster + "'/></iq>")
@@ -207,7 +319,7 @@ func (r *run) connect(who string, args []string) error {
 		return !n.Is(NSClient, "presence") || n.Attr("type") != ""
 	})
 	for _, other := range r.clients {
-		if other == c || other.JID == "" || other.ended != nil {
+		if other == c || !other.here() {
 			continue
 		}
 		if err := other.Sync(); err != nil {
@@ -261,20 +373,24 @@ next:
 	return nil
 }
 
-// settle waits until the server has dealt with what the others have sent.
+// settle waits until the server has dealt with what the others and c have sent.
 func (r *run) settle(c *Client) error {
+	if err := r.settleOthers(c); err != nil || c.JID == "" {
+		return err
+	}
+	return c.Sync()
+}
+
+func (r *run) settleOthers(c *Client) error {
 	for _, other := range r.clients {
-		if other == c || other.JID == "" || other.ended != nil {
+		if other == c || !other.here() {
 			continue
 		}
 		if err := other.Sync(); err != nil {
 			return fmt.Errorf("%s: %w", other.JID, err)
 		}
 	}
-	if c.JID == "" {
-		return nil
-	}
-	return c.Sync()
+	return nil
 }
 
 func (r *run) quiet(c *Client) error {

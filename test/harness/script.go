@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"trivium/core/jid"
 	"trivium/core/mod/register"
@@ -20,13 +21,18 @@ import (
 //	server registration open           XEP-0077 is open on every host
 //	server conflict refuse             or rename; RFC 6120 §7.7.2.2
 //	server resources 2                 sessions that one account may have
+//	server inactivity 2s               silence after which a BOSH session is lost
 //	let name = text                    $name stands for the text in later lines
 //
 // and then, for a client called romeo,
 //
 //	romeo connects romeo@example.org/orchard [priority N] [lang de] [roster] [no presence]
-//	romeo opens example.org [lang]     a stream; the next steps negotiate by hand
+//	                                   [managed] [over websocket]
+//	romeo opens example.org [lang] [over bosh]  a stream; the next steps negotiate by hand
 //	romeo authenticates romeo@example.org [password]
+//	romeo logs-in romeo@example.org [token T] [<bind/> ...]
+//	                                   the same with SASL2 (XEP-0388), by password or by a
+//	                                   token of XEP-0484; what the server says comes next
 //	romeo binds [resource]
 //	romeo features <stream:features/>  compares the features offered last
 //	romeo > <message/>                 sends
@@ -36,6 +42,19 @@ import (
 //	romeo disconnects                  ends its stream in order
 //	romeo drops                        loses its connection without a word
 //	romeo ends [condition]             the server ends the stream, after this stream error
+//
+// With stream management (XEP-0198), enabled by the word managed or by hand:
+//
+//	romeo acks [h]                     acknowledges h stanzas, or all it has received
+//	romeo acked [h]                    the server acknowledges h stanzas and no more, or all
+//	romeo asked                        the server has asked for an acknowledgement again
+//	romeo stalls                       gets nothing from now on: its network is gone
+//	romeo resumes [over tcp]           logs in and resumes, stalled or dropped; after a stall
+//	                                   the old stream is a client called romeo.old
+//
+// A client counts stanzas from when it has enabled stream management, and those
+// of quiet and connects are among them. Requests for an acknowledgement and
+// answers to them come at times that the server chooses, so < never sees them.
 //
 // A client that connects with presence has had its own presence and that of its
 // contacts afterwards, and other clients have had its.
@@ -147,12 +166,25 @@ func (s *Script) add(l step) error {
 		if err := s.account(args[0]); err != nil {
 			return err
 		}
+	case "logs-in":
+		if len(args) == 0 {
+			return fmt.Errorf("%s logs in as whom?", l.who)
+		}
+		if err := s.account(args[0]); err != nil {
+			return err
+		}
 	case "opens":
-		if len(args) < 1 || len(args) > 2 {
+		if len(args) < 1 || len(args) > 4 {
 			return fmt.Errorf("%s opens a stream to which host?", l.who)
 		}
 		s.host(args[0])
-	case "binds", "quiet", "disconnects", "drops", "ends":
+	case "acks", "acked":
+		if len(args) > 0 {
+			if _, err := strconv.ParseUint(args[0], 10, 32); err != nil {
+				return fmt.Errorf("%s %s how many? %w", l.who, l.verb, err)
+			}
+		}
+	case "binds", "quiet", "disconnects", "drops", "ends", "asked", "stalls", "resumes":
 	default:
 		return fmt.Errorf("no step %q", l.verb)
 	}
@@ -194,6 +226,11 @@ func (s *Script) server(args []string) error {
 	if len(args) == 2 && args[0] == "resources" {
 		var err error
 		o.Sessions.MaxSessions, err = strconv.Atoi(args[1])
+		return err
+	}
+	if len(args) == 2 && args[0] == "inactivity" {
+		var err error
+		o.BOSH.Inactivity, err = time.ParseDuration(args[1])
 		return err
 	}
 	return fmt.Errorf("no setting %q", strings.Join(args, " "))

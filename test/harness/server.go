@@ -31,6 +31,7 @@ type Options struct {
 	TLS      bool     // STARTTLS on TCP, required before login
 	Sessions c2s.Options
 	Modules  mod.Options
+	BOSH     bosh.Options
 }
 
 // Server is a server that listens on loopback until the test is over.
@@ -90,7 +91,7 @@ func Start(tb testing.TB, o Options) *Server {
 	s.TCP, s.HTTP = tcp.Addr().String(), "http://"+web.Addr().String()
 	accept := func(c stream.Conn, over func()) { s.Core.Accept(c, false, over) }
 	sockets := websocket.New(accept, websocket.Options{})
-	requests := bosh.New(accept, bosh.Options{})
+	requests := bosh.New(accept, o.BOSH)
 	mux := http.NewServeMux()
 	mux.Handle(websocket.Path, sockets)
 	mux.Handle(bosh.Path, requests)
