@@ -196,7 +196,8 @@ type idle struct{}
 
 func (idle) Read(func()) (stream.Event, error)             { return stream.Event{}, io.EOF }
 func (idle) Open(stream.Header) error                      { return nil }
-func (idle) Restart(wire.Limits)                           {}
+func (idle) Restart()                                      {}
+func (idle) Limit(wire.Limits)                             {}
 func (idle) Close(*stream.Error)                           {}
 func (idle) Abort()                                        {}
 func (idle) Info() stream.Info                             { return stream.Info{} }

@@ -27,7 +27,8 @@ type conn struct{ out strings.Builder }
 
 func (c *conn) Read(func()) (stream.Event, error) { return stream.Event{}, io.EOF }
 func (c *conn) Open(stream.Header) error          { return nil }
-func (c *conn) Restart(wire.Limits)               {}
+func (c *conn) Restart()                          {}
+func (c *conn) Limit(wire.Limits)                 {}
 func (c *conn) Close(*stream.Error)               {}
 func (c *conn) Abort()                            {}
 func (c *conn) Info() stream.Info                 { return stream.Info{} }

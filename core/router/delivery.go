@@ -2,7 +2,6 @@ package router
 
 import (
 	"context"
-	"sync/atomic"
 
 	"trivium/core/stanza"
 )
@@ -89,7 +88,7 @@ func (r *Router) noSuchUser(ctx context.Context, p *Packet) error {
 func (r *Router) deliverMessage(ctx context.Context, p *Packet) error {
 	if resource := p.Stanza.To.Resource(); resource != "" {
 		// §8.5.3.1: a match gets it whatever its priority.
-		if s := p.Account.Session(resource); s != nil && s.Deliver(p.Turn, p.Stanza, p.Receipt) {
+		if s := p.Account.Session(resource); s != nil && s.deliver(p.Turn, p.Stanza, p.Receipt, p.Parked) {
 			p.Targets = append(p.Targets, s)
 			return nil
 		}
@@ -129,27 +128,28 @@ func (r *Router) place(ctx context.Context, p *Packet, not *Session) error {
 		}
 		several++
 	}
-	var share *atomic.Int32
-	if several > 1 {
-		share = new(atomic.Int32)
-		share.Add(1) // ours, so that it is not taken for lost before all have it
+	var in *transit
+	if several > 1 || several > 0 && (p.Receipt != nil || p.Parked != nil) {
+		in = newTransit(p.Receipt, p.Parked) // it counts one: ours, so that it is not taken for lost before all have it
 	}
 	for _, s := range sessions {
 		pr := s.Presence()
 		if pr == nil || s == not || pr.Priority < best {
 			continue
 		}
-		if share != nil {
-			share.Add(1)
+		if in != nil {
+			in.left.Add(1)
 		}
-		if s.out.send(p.Turn, queued{st: st, rc: p.Receipt, share: share}, st.To) {
+		if s.out.send(p.Turn, queued{st: st, to: st.To, t: in}) {
 			p.Targets = append(p.Targets, s)
-		} else if share != nil {
-			share.Add(-1)
+		} else if in != nil {
+			in.left.Add(-1)
 		}
 	}
-	if share != nil && share.Add(-1) == 0 {
-		p.Targets = p.Targets[:0] // all have been lost meanwhile
+	if in != nil {
+		if none, parked := in.abandon(); none {
+			p.Targets, p.Parked = p.Targets[:0], parked // all have been lost meanwhile
+		}
 	}
 	if len(p.Targets) > 0 {
 		return nil

@@ -3,7 +3,6 @@ package router
 import (
 	"errors"
 	"sync"
-	"sync/atomic"
 
 	"trivium/core/jid"
 	"trivium/core/stanza"
@@ -38,14 +37,14 @@ func (b *outBuffer) recycle() {
 	outBuffers.Put(b)
 }
 
-// queued is a message until its octets have left this process.
+// queued is a stanza that has not left this process, or that the peer has not
+// acknowledged.
 type queued struct {
-	st *stanza.Stanza
-	rc *Receipt
-	// share counts the sessions that one message to an account was queued for and
-	// that may still get it; nil: this one alone.
-	share *atomic.Int32
-	copy  bool // of a message that is somewhere else too: no loss
+	st    *stanza.Stanza
+	to    jid.JID
+	t     *transit // of a message; nil: its origin does not wait, and it goes to this session alone
+	copy  bool     // of a message that is somewhere else too: no loss
+	since int64    // Unix milliseconds: when it would have been sent had the peer been there; 0: it was sent
 }
 
 // Outbox orders what goes to one peer. Any goroutine may send; nothing waits for
@@ -53,21 +52,28 @@ type queued struct {
 // has the duty to flush it, by its Turn, so that concurrent senders and whole
 // batches coalesce into one write.
 type Outbox struct {
+	owner *Session // constant
+	limit int      // octets; constant
+
 	mu      sync.Mutex
-	conn    stream.Conn
+	conn    stream.Conn // nil while away
+	info    stream.Info // of conn, or of the last one
+	kick    func(*stream.Error)
+	epoch   uint32     // counts connections
 	buf     *outBuffer // nil when nothing waits
 	flying  *outBuffer // what conn has taken but not sent
-	claimed bool       // somebody will flush, or conn will call drained
+	claimed bool       // somebody will flush
+	writing bool       // somebody does, or conn will call drained
 	dead    bool
-	limit   int
-	fail    func(error)    // told once that the peer is lost; called without locks
-	rescue  func([]queued) // gets messages that never left; called without locks
-	drainFn func(error)    // o.drained, made once
+	away    bool        // the peer may come back: only with a ledger
+	ledger  *ledger     // nil without stream management
+	hold    *hold       // nil while the session is active
+	drainFn func(error) // drained for this epoch, made once
 }
 
 // init prepares the outbox; limit is in octets.
-func (o *Outbox) init(conn stream.Conn, limit int, fail func(error), rescue func([]queued)) {
-	o.conn, o.limit, o.fail, o.rescue = conn, limit, fail, rescue
+func (o *Outbox) init(owner *Session, conn stream.Conn, limit int, kick func(*stream.Error)) {
+	o.owner, o.conn, o.info, o.limit, o.kick = owner, conn, conn.Info(), limit, kick
 }
 
 // Turn collects the outboxes that one goroutine has the duty to flush. It
@@ -93,51 +99,84 @@ func (t *Turn) add(o *Outbox) {
 	t.dirty = append(t.dirty, o)
 }
 
-// begin locks the outbox and returns its buffer, or nil when the peer is lost.
-func (o *Outbox) begin(size int) *outBuffer {
+// send queues a stanza. It reports false when the peer is lost; the stanza is then
+// the caller's to place elsewhere.
+func (o *Outbox) send(t *Turn, q queued) bool {
 	o.mu.Lock()
 	if o.dead {
 		o.mu.Unlock()
-		return nil
+		return false
 	}
-	if o.buf == nil {
-		o.buf = outBuffers.Get().(*outBuffer)
+	if o.hold != nil {
+		if o.hold.back(q) {
+			o.mu.Unlock()
+			if q.t != nil {
+				q.t.release(nil) // what can wait is nothing to lose
+			}
+			return true
+		}
+		o.unhold()
 	}
-	// Something large has to get through to a peer that reads, or it would come
-	// back with the offline messages and end every session to come.
-	if len(o.buf.data)+size > max(o.limit, 2*size) {
+	if o.full(q.st.Size()) {
 		o.mu.Unlock()
 		o.lose(ErrOverflow)
-		return nil
+		return false
 	}
-	return o.buf
-}
-
-// end notes the element just appended and unlocks.
-func (o *Outbox) end(t *Turn, b *outBuffer) {
-	b.ends = append(b.ends, len(b.data))
-	mine := !o.claimed
-	o.claimed = true
+	o.put(q)
+	watch, managed := false, o.ledger != nil
+	if l := o.ledger; l != nil && q.st.Kind == stanza.Message && !l.watched && !o.away {
+		l.watched, watch = true, true
+	}
+	mine := !o.claimed && !o.away
+	o.claimed = o.claimed || mine
 	o.mu.Unlock()
 	if mine {
 		t.add(o)
 	}
+	if watch {
+		o.owner.Account.router.watch(o)
+	}
+	if managed && q.t != nil && q.t.rc != nil && q.t.rc.Prompt {
+		q.t.park(o.owner.Account, q.st)
+	}
+	return true
 }
 
-// send queues a stanza addressed to to. It reports false when the peer is lost;
-// the stanza is then the caller's to place elsewhere.
-func (o *Outbox) send(t *Turn, q queued, to jid.JID) bool {
-	b := o.begin(q.st.Size())
-	if b == nil {
-		return false
+// full tells whether size more octets are too many. Something large has to get
+// through to a peer that reads, or it would come back with the offline messages
+// and end every session to come. o.mu is held.
+func (o *Outbox) full(size int) bool {
+	waiting := 0
+	if o.buf != nil {
+		waiting = len(o.buf.data)
 	}
-	b.data = q.st.AppendFor(b.data, to)
-	if q.st.Kind == stanza.Message {
-		q.rc.Hold()
+	if l := o.ledger; l != nil {
+		if l.len() >= l.max {
+			return true
+		}
+		waiting = max(waiting, l.bytes)
+	}
+	return waiting+size > max(o.limit, 2*size)
+}
+
+// put appends a stanza. o.mu is held.
+func (o *Outbox) put(q queued) {
+	if o.away {
+		o.keep(&q, o.owner.Account.router.now())
+		o.ledger.push(q)
+		return
+	}
+	if o.buf == nil {
+		o.buf = outBuffers.Get().(*outBuffer)
+	}
+	b := o.buf
+	b.data = q.st.AppendFor(b.data, q.to)
+	b.ends = append(b.ends, len(b.data))
+	if o.ledger != nil {
+		o.ledger.push(q)
+	} else if q.st.Kind == stanza.Message {
 		b.held = append(b.held, q)
 	}
-	o.end(t, b)
-	return true
 }
 
 // greet puts the first stanza in front of all others; nobody else knows the
@@ -148,76 +187,131 @@ func (o *Outbox) greet(st *stanza.Stanza) {
 	o.buf.ends = append(o.buf.ends, len(o.buf.data))
 }
 
-// write queues one element that is not a stanza.
-func (o *Outbox) write(t *Turn, p stanza.Payload) bool {
-	b := o.begin(0)
-	if b == nil {
+// write queues one element that is not a stanza; a peer that is away does not get
+// it. With then, which may be nil, something is changed at that point of the
+// stream.
+func (o *Outbox) write(t *Turn, p stanza.Payload, then func()) bool {
+	o.mu.Lock()
+	if o.dead || o.away {
+		o.mu.Unlock()
+		return !o.dead
+	}
+	if o.full(0) {
+		o.mu.Unlock()
+		o.lose(ErrOverflow)
 		return false
 	}
-	b.data = p.AppendXML(b.data)
-	o.end(t, b)
+	if o.buf == nil {
+		o.buf = outBuffers.Get().(*outBuffer)
+	}
+	o.buf.data = p.AppendXML(o.buf.data)
+	o.buf.ends = append(o.buf.ends, len(o.buf.data))
+	if then != nil {
+		then()
+	}
+	mine := !o.claimed
+	o.claimed = true
+	o.mu.Unlock()
+	if mine {
+		t.add(o)
+	}
 	return true
 }
 
 // flush hands over what waits, until nothing does or the connection would wait.
 func (o *Outbox) flush() {
+	o.mu.Lock()
 	for {
-		o.mu.Lock()
-		b := o.buf
-		if b == nil || o.dead {
+		if o.writing { // and goes on with what waits
+			o.mu.Unlock()
+			return
+		}
+		if o.buf == nil || o.dead || o.away {
 			o.claimed = false
 			o.mu.Unlock()
 			return
 		}
-		o.buf, o.flying = nil, b
-		conn := o.conn
-		if o.drainFn == nil {
-			o.drainFn = o.drained
+		if l := o.ledger; l != nil && !l.asked && l.unasked >= askEvery {
+			o.ask()
 		}
+		b := o.buf
+		o.buf, o.flying, o.writing = nil, b, true
+		conn, epoch := o.conn, o.epoch
+		if o.drainFn == nil {
+			o.drainFn = func(err error) { o.drained(epoch, err) }
+		}
+		drained := o.drainFn
 		o.mu.Unlock()
 
-		sent, err := conn.Write(stream.Batch{Data: b.data, Ends: b.ends}, o.drainFn)
+		sent, err := conn.Write(stream.Batch{Data: b.data, Ends: b.ends}, drained)
 		switch {
 		case err != nil:
-			o.lose(err)
+			o.failed(epoch, err)
 			return
 		case !sent: // drained goes on, or has already; it wants but the messages
 			(&outBuffer{data: b.data, ends: b.ends}).recycle()
 			b.data, b.ends = nil, nil
 			return
-		case o.landed():
-			b.recycle()
 		}
+		o.mu.Lock()
+		if o.epoch != epoch || o.dead {
+			o.mu.Unlock()
+			return
+		}
+		o.flying, o.writing = nil, false
+		if len(b.held) > 0 {
+			o.mu.Unlock()
+			for i := range b.held {
+				b.held[i].t.arrived()
+			}
+			o.mu.Lock()
+		}
+		b.recycle()
 	}
 }
 
-// landed releases what conn has sent. It reports false when the outbox was lost
-// meanwhile.
-func (o *Outbox) landed() bool {
-	o.mu.Lock()
-	b := o.flying
-	o.flying = nil
-	o.mu.Unlock()
-	if b == nil {
-		return false
-	}
-	for i := range b.held {
-		b.held[i].rc.Release(nil)
-	}
-	return true
-}
-
-func (o *Outbox) drained(err error) {
+// drained is called by the connection of an epoch when what it had taken has left.
+func (o *Outbox) drained(epoch uint32, err error) {
 	if err != nil {
-		o.lose(err)
+		o.failed(epoch, err)
 		return
 	}
-	o.landed()
+	o.mu.Lock()
+	if o.epoch != epoch || o.dead {
+		o.mu.Unlock()
+		return
+	}
+	b := o.flying
+	o.flying, o.writing = nil, false
+	o.mu.Unlock()
+	if b != nil {
+		for i := range b.held {
+			b.held[i].t.arrived()
+		}
+	}
 	o.flush()
 }
 
-// lose ends the outbox: nothing more can be sent, and messages that have not
-// left are handed to rescue.
+// failed is what happens when the connection of an epoch is broken.
+func (o *Outbox) failed(epoch uint32, err error) {
+	o.mu.Lock()
+	if o.epoch != epoch || o.dead {
+		o.mu.Unlock()
+		return
+	}
+	if o.ledger == nil {
+		o.mu.Unlock()
+		o.lose(err)
+		return
+	}
+	o.leave() // whether it may come back is decided by who owns the session
+	kick := o.kick
+	o.mu.Unlock()
+	o.owner.lost(kick, err)
+}
+
+// lose ends the outbox: nothing more can be sent, and what has not left or was not
+// acknowledged is handed to the router.
 func (o *Outbox) lose(err error) {
 	o.mu.Lock()
 	if o.dead {
@@ -231,13 +325,16 @@ func (o *Outbox) lose(err error) {
 			left = append(left, b.held...)
 		}
 	}
-	o.flying, o.buf = nil, nil // a Write may still read the one
-	fail := o.fail
+	if l := o.ledger; l != nil {
+		left = append(left, l.queue[l.head:]...)
+	}
+	o.flying, o.buf, o.ledger, o.hold = nil, nil, nil, nil // a Write may still read the first
+	kick := o.kick
 	o.mu.Unlock()
-	if fail != nil && err != nil {
-		fail(err)
+	if err != nil {
+		o.owner.lost(kick, err)
 	}
 	if len(left) > 0 {
-		o.rescue(left)
+		o.owner.Account.router.rescue(o.owner, left)
 	}
 }

@@ -7,6 +7,12 @@ import "sync/atomic"
 // calls Hold before it returns and Release when it is safe; the origin holds it
 // from the start. A nil Receipt takes part in nothing.
 type Receipt struct {
+	// Prompt says that somebody waits for it: the message is made safe at once rather
+	// than after a moment in which the recipient might confirm it.
+	Prompt bool
+	// Stored says that the message lies in the store until the Receipt is released.
+	Stored bool
+
 	pending atomic.Int32
 	err     atomic.Pointer[error]
 	done    func(error)
@@ -16,9 +22,17 @@ type Receipt struct {
 // whatever goroutine releases last, with the first error or nil; it must not
 // block.
 func NewReceipt(done func(error)) *Receipt {
-	r := &Receipt{done: done}
-	r.pending.Store(1)
+	r := new(Receipt)
+	r.Start(done)
 	return r
+}
+
+// Start makes a Receipt that is new, or has called its done, one that the caller
+// holds.
+func (r *Receipt) Start(done func(error)) {
+	r.done = done
+	r.err.Store(nil)
+	r.pending.Store(1)
 }
 
 // Hold says that one more holder is not done yet.

@@ -102,6 +102,7 @@ type Router struct {
 	hooks    Hooks
 	log      *slog.Logger
 	now      func() time.Time
+	watcher  watcher
 	accounts *xsync.Map[jid.JID, *Account]
 	sessions atomic.Int64
 	flags    atomic.Uint32
@@ -228,24 +229,50 @@ func (r *Router) Bounce(ctx context.Context, t *Turn, st *stanza.Stanza, err err
 func (r *Router) rescue(s *Session, left []queued) {
 	var t Turn
 	ctx := context.Background()
-	for _, q := range left {
-		if q.copy || q.share != nil && q.share.Add(-1) > 0 ||
-			q.st.Type == stanza.TypeError || q.st.Type == stanza.GroupChat || q.st.Type == stanza.Headline {
-			q.rc.Release(nil)
-			continue
+	for i := range left {
+		r.rescueOne(ctx, &t, s, &left[i])
+	}
+	t.Flush()
+}
+
+func (r *Router) rescueOne(ctx context.Context, t *Turn, s *Session, q *queued) {
+	if q.st.Kind != stanza.Message {
+		if q.st.Kind == stanza.IQ { // RFC 6121 §8.5.3.2.3: as if the resource were not there
+			r.Bounce(ctx, t, q.st, &stanza.Error{Condition: stanza.ServiceUnavailable})
 		}
-		p := &Packet{Stanza: q.st, Turn: &t, Receipt: q.rc, Account: r.Account(s.JID.Bare())}
+		return
+	}
+	last, parked, rc, owed := true, Parked(nil), (*Receipt)(nil), false
+	if q.t != nil {
+		if last, parked, rc, owed = q.t.lost(); !last {
+			return // another session may still get it
+		}
+	}
+	var err error
+	switch {
+	case q.copy, q.st.Type == stanza.TypeError, q.st.Type == stanza.GroupChat, q.st.Type == stanza.Headline:
+		if parked != nil {
+			parked.Drop()
+		}
+	default:
+		p := &Packet{Stanza: q.st, Turn: t, Account: r.Account(s.JID.Bare()), Parked: parked}
+		if owed {
+			p.Receipt = rc
+		}
 		if q.st.To.Bare() != s.JID.Bare() {
 			p.Stanza = q.st.Readdressed(q.st.From, s.JID.Bare())
 		}
-		err := r.place(ctx, p, s)
-		if err == ErrHandled {
+		if err = r.place(ctx, p, s); err == ErrHandled {
 			err = nil
 		}
 		if err != nil {
-			r.Bounce(ctx, &t, q.st, err)
+			if parked != nil {
+				parked.Drop()
+			}
+			r.Bounce(ctx, t, q.st, err)
 		}
-		q.rc.Release(err)
 	}
-	t.Flush()
+	if owed {
+		rc.Release(err)
+	}
 }

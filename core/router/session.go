@@ -21,12 +21,11 @@ type Presence struct {
 
 // Session is what the rest of the server sees of one bound resource.
 //
-// JID, Account, Info and Bound are constant after Bind. Everything else may be
+// JID, Account, Bound and Client are constant after Bind. Everything else may be
 // used from any goroutine.
 type Session struct {
 	JID     jid.JID
 	Account *Account
-	Info    stream.Info
 	Bound   time.Time
 	Client  string // the client installation, by XEP-0388's user-agent id; may be empty
 
@@ -34,7 +33,6 @@ type Session struct {
 	flags    atomic.Uint32
 	presence atomic.Pointer[Presence]
 	active   atomic.Int64 // Unix seconds of the last element from the peer
-	kick     func(*stream.Error)
 
 	mu     sync.Mutex
 	values []slot
@@ -112,28 +110,80 @@ func (s *Session) Touch(now time.Time) { s.active.Store(now.Unix()) }
 // Active returns when the peer last sent something, to the second.
 func (s *Session) Active() time.Time { return time.Unix(s.active.Load(), 0) }
 
+// State is what is known of a session's connection.
+type State struct {
+	Info    stream.Info // of the connection, or the last one
+	Away    bool        // the connection is lost, and the peer may come back (XEP-0198 §5)
+	Managed bool        // stream management is on
+	Unacked int         // stanzas that the peer has not acknowledged; 0 unless Managed
+	Quiet   bool        // the client is inactive (XEP-0352)
+}
+
+// State returns a snapshot.
+func (s *Session) State() State {
+	o := &s.out
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	st := State{Info: o.info, Away: o.away, Managed: o.ledger != nil, Quiet: o.hold != nil}
+	if o.ledger != nil {
+		st.Unacked = o.ledger.len()
+	}
+	return st
+}
+
 // Deliver queues st for the session as it is addressed. It reports false when
 // the session is lost.
 func (s *Session) Deliver(t *Turn, st *stanza.Stanza, rc *Receipt) bool {
-	return s.out.send(t, queued{st: st, rc: rc}, st.To)
+	return s.deliver(t, st, rc, nil)
+}
+
+// deliver is Deliver of a message that may be parked.
+func (s *Session) deliver(t *Turn, st *stanza.Stanza, rc *Receipt, parked Parked) bool {
+	q := queued{st: st, to: st.To}
+	if st.Kind == stanza.Message && (rc != nil || parked != nil) {
+		q.t = newTransit(rc, parked)
+	}
+	if s.out.send(t, q) {
+		return true
+	}
+	if q.t != nil {
+		q.t.abandon()
+	}
+	return false
 }
 
 // DeliverTo is Deliver with another 'to', so that a fan-out needs no copies. A
 // message is taken for a copy: when the session is lost nobody else gets it.
 func (s *Session) DeliverTo(t *Turn, st *stanza.Stanza, to jid.JID, rc *Receipt) bool {
-	return s.out.send(t, queued{st: st, rc: rc, copy: true}, to)
+	q := queued{st: st, to: to, copy: true}
+	if rc != nil && st.Kind == stanza.Message {
+		q.t = newTransit(rc, nil)
+	}
+	if s.out.send(t, q) {
+		return true
+	}
+	if q.t != nil {
+		q.t.abandon()
+	}
+	return false
 }
 
 // Write queues an element that is not a stanza.
-func (s *Session) Write(t *Turn, p stanza.Payload) bool { return s.out.write(t, p) }
+func (s *Session) Write(t *Turn, p stanza.Payload) bool { return s.out.write(t, p, nil) }
 
 // Kick ends the session with a stream error; nil ends it without one.
-func (s *Session) Kick(e *stream.Error) { s.kick(e) }
+func (s *Session) Kick(e *stream.Error) {
+	s.out.mu.Lock()
+	kick := s.out.kick
+	s.out.mu.Unlock()
+	kick(e)
+}
 
 // Account is an account with at least one session.
 type Account struct {
 	Bare jid.JID
 
+	router   *Router
 	mu       sync.Mutex // binding and unbinding
 	gone     bool       // the last session left; find or make another Account
 	sessions atomic.Pointer[[]*Session]
@@ -208,11 +258,11 @@ type Binding struct {
 // §7.6.2.1).
 func (r *Router) Bind(b Binding) (*Session, error) {
 	bare := b.JID.Bare().Clone()
-	s := &Session{Info: b.Conn.Info(), Bound: r.now(), Client: b.Client, kick: b.Kick}
+	s := &Session{Bound: r.now(), Client: b.Client}
 	s.Touch(s.Bound)
 	var replaced *Session
 	for {
-		a, _ := r.accounts.LoadOrCompute(bare, func() (*Account, bool) { return &Account{Bare: bare}, false })
+		a, _ := r.accounts.LoadOrCompute(bare, func() (*Account, bool) { return &Account{Bare: bare, router: r}, false })
 		a.mu.Lock()
 		if a.gone {
 			a.mu.Unlock()
@@ -235,11 +285,14 @@ func (r *Router) Bind(b Binding) (*Session, error) {
 		}
 		list := a.Sessions()
 		if replaced == nil && b.MaxSessions > 0 && len(list) >= b.MaxSessions {
+			replaced = longestAway(list)
+		}
+		if replaced == nil && b.MaxSessions > 0 && len(list) >= b.MaxSessions {
 			a.mu.Unlock()
 			return nil, &stanza.Error{Condition: stanza.ResourceConstraint, Text: "too many sessions of this account"}
 		}
 		s.JID, s.Account = b.JID.Clone(), a
-		s.out.init(b.Conn, b.OutboxLimit, s.lost, func(left []queued) { r.rescue(s, left) })
+		s.out.init(s, b.Conn, b.OutboxLimit, b.Kick)
 		if b.Greet != nil {
 			s.out.greet(b.Greet(s.JID))
 		}
@@ -260,6 +313,17 @@ func (r *Router) Bind(b Binding) (*Session, error) {
 		replaced.Kick(stream.Err(stream.Conflict, "replaced by a new session")) // RFC 6120 §4.9.3.3
 	}
 	return s, nil
+}
+
+// longestAway returns a session whose peer may or may not come back: rather that
+// than refuse one that is here.
+func longestAway(list []*Session) *Session {
+	for _, s := range list {
+		if s.State().Away {
+			return s
+		}
+	}
+	return nil
 }
 
 // Unbind makes a session unreachable. It reports false when the session had been
@@ -305,14 +369,14 @@ func (s *Session) FlushOut() {
 }
 
 // lost is told by the outbox that the peer cannot be reached or does not read.
-func (s *Session) lost(err error) {
+func (s *Session) lost(kick func(*stream.Error), err error) {
 	if err == ErrOverflow {
 		// RFC 6120 §4.9.3.17: the peer is too slow for what it is sent.
-		s.kick(stream.Err(stream.ResourceConstraint, "too much is waiting to be read"))
+		kick(stream.Err(stream.ResourceConstraint, "too much is waiting to be read"))
 		return
 	}
 	if errors.Is(err, net.ErrClosed) {
 		return // it has been ended, and its last octets may still be on their way
 	}
-	s.kick(nil)
+	kick(nil)
 }
