@@ -1,6 +1,7 @@
 // Package auth owns who may come in: the accounts of every virtual host, the
-// keys that their passwords are checked with, the tokens of API clients, and the
-// brake on guessing.
+// keys that their passwords are checked with, the clients that they log in from
+// and the tokens of these (XEP-0484), the tokens of API clients, and the brake on
+// guessing.
 //
 // Passwords are never stored. An account has SCRAM keys (RFC 5802 §3) for SHA-1,
 // SHA-256 and SHA-512, each with a salt of its own; a token is stored as its
@@ -10,6 +11,8 @@
 // Reads that the server makes all the time, of an account's existence and of
 // its keys, are answered from bounded caches, which a change through this
 // package empties. A database changed by another process needs a restart.
+//
+//spec:xep-0484 0.2.0 complete | Fast Authentication Streamlining Tokens | HT-SHA-256-NONE, -EXPR and -ENDP; tokens, rotation, counts
 package auth
 
 import (
@@ -49,6 +52,14 @@ type Options struct {
 	// Names is how many accounts, and names that are none, are remembered for
 	// Exists: 65536 if 0. An entry takes about 150 octets.
 	Names int
+	// TokenLifetime is how long a token of FAST (XEP-0484) is valid, and so how long a
+	// client may stay away before it needs the password again: 21 days if 0. Negative:
+	// no tokens are given out, and none is taken.
+	TokenLifetime time.Duration
+	// KeepClients is how long a client is remembered that does not log in: 180 days if
+	// 0, for ever if negative. Clients is how many of an account are: 50 if 0.
+	KeepClients time.Duration
+	Clients     int
 	// Deriver derives keys; one with its defaults if nil.
 	Deriver *sasl.Deriver
 	// Logger takes what no caller can be told. Nil discards it.
@@ -61,11 +72,17 @@ type Service struct {
 	log        *slog.Logger
 	iterations int
 	deriver    *sasl.Deriver
-	secret     []byte // invents the keys of accounts that do not exist
-	spread     spread // and their iterations
+	secret     []byte            // invents the keys of accounts that do not exist
+	spread     spread            // and their iterations
+	lacking    [len(hashes)]bool // there are accounts with keys, but not for this hash
+
+	lifetime    time.Duration // of tokens of FAST
+	keep        time.Duration // clients
+	mostClients int
 
 	names  *cache[name, bool]
 	keys   *cache[name, *keyring]
+	rolls  *cache[name, roll]
 	tokens *cache[[sha256.Size]byte, *heldToken]
 
 	mu       sync.Mutex
@@ -106,6 +123,15 @@ func New(db *store.DB, o Options) (*Service, error) {
 	if o.Names <= 0 {
 		o.Names = 65536
 	}
+	if o.TokenLifetime == 0 {
+		o.TokenLifetime = 21 * 24 * time.Hour
+	}
+	if o.KeepClients == 0 {
+		o.KeepClients = 180 * 24 * time.Hour
+	}
+	if o.Clients <= 0 {
+		o.Clients = 50
+	}
 	if o.Deriver == nil {
 		o.Deriver = sasl.NewDeriver(sasl.DeriverOptions{})
 	}
@@ -117,9 +143,11 @@ func New(db *store.DB, o Options) (*Service, error) {
 		log:        o.Logger,
 		iterations: max(o.Iterations, sasl.MinIterations),
 		deriver:    o.Deriver,
-		names:      newCache[name, bool](o.Names),
-		keys:       newCache[name, *keyring](o.Accounts),
-		tokens:     newCache[[sha256.Size]byte, *heldToken](tokenCacheSize),
+		lifetime:   o.TokenLifetime, keep: o.KeepClients, mostClients: o.Clients,
+		names:  newCache[name, bool](o.Names),
+		keys:   newCache[name, *keyring](o.Accounts),
+		rolls:  newCache[name, roll](o.Accounts),
+		tokens: newCache[[sha256.Size]byte, *heldToken](tokenCacheSize),
 	}
 	files, err := fs.Sub(migrations, "migrations")
 	if err != nil {
@@ -134,6 +162,9 @@ func New(db *store.DB, o Options) (*Service, error) {
 	}
 	s.spread.fallback = s.iterations
 	if err := s.spread.load(ctx, db); err != nil {
+		return nil, fmt.Errorf("auth: %w", err)
+	}
+	if err := s.loadLacking(ctx); err != nil {
 		return nil, fmt.Errorf("auth: %w", err)
 	}
 	return s, nil
@@ -231,6 +262,9 @@ func (s *Service) SetPassword(ctx context.Context, account jid.JID, password str
 		} else if changed == 0 {
 			return ErrNotFound
 		}
+		if err := voidTokens(tx, n); err != nil {
+			return err
+		}
 		if _, err := tx.Exec(`DELETE FROM credentials WHERE host = ? AND localpart = ?`, n.host, n.local); err != nil {
 			return err
 		}
@@ -265,7 +299,7 @@ func (s *Service) RemoveAccount(ctx context.Context, account jid.JID) error {
 				return err
 			}
 		}
-		// The credentials go with the account.
+		// The credentials, clients and tokens go with the account.
 		_, err = tx.Exec(`DELETE FROM accounts WHERE host = ? AND localpart = ?`, n.host, n.local)
 		return err
 	})
@@ -285,6 +319,7 @@ func (s *Service) passwordSet(n name, err error) {
 func (s *Service) forget(n name) {
 	s.names.remove(n)
 	s.keys.remove(n)
+	s.rolls.remove(n)
 }
 
 // Exists reports whether account's bare address is an account. It is asked for

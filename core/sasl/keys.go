@@ -111,6 +111,11 @@ func DeriveKeys(h Hash, password string, salt []byte, iterations int) Keys {
 	if err != nil {
 		panic("sasl: " + err.Error()) // only what FIPS 140 mode forbids
 	}
+	return h.keys(salted, salt, iterations)
+}
+
+// keys are what follows from a SaltedPassword (RFC 5802 §3).
+func (h Hash) keys(salted, salt []byte, iterations int) Keys {
 	clientKey := h.hmac(salted, []byte("Client Key"))
 	return Keys{
 		Salt:       salt,
@@ -118,6 +123,19 @@ func DeriveKeys(h Hash, password string, salt []byte, iterations int) Keys {
 		StoredKey:  h.sum(clientKey),
 		ServerKey:  h.hmac(salted, []byte("Server Key")),
 	}
+}
+
+// ErrSalted is SaltedKeys's error.
+var ErrSalted = errors.New("sasl: not a salted password")
+
+// SaltedKeys are the keys of a password that the client has salted itself
+// (XEP-0480 §3), for the salt and iterations that it was given. The error is
+// ErrSalted.
+func SaltedKeys(h Hash, salted, salt []byte, iterations int) (Keys, error) {
+	if len(salted) != h.Size() {
+		return Keys{}, ErrSalted
+	}
+	return h.keys(salted, salt, iterations), nil
 }
 
 // Verify reports whether the keys are those of password. It costs what DeriveKeys
