@@ -39,14 +39,44 @@ type bench struct {
 // errUnsupported says that a server lacks what a scenario needs: no failure.
 var errUnsupported = errors.New("not offered by this server")
 
-// scenario is one thing that is measured.
+// scenario is one thing that is measured, on every server.
 type scenario struct {
 	name  string
 	title string
-	relay bool // runs on the byte relay too
-	fresh bool // needs a server that has just started
-	quiet bool // means little while others use the processors: waits for a pause
-	run   func(context.Context, *bench, *server) (*outcome, error)
+	relay bool  // runs on the byte relay too
+	fresh bool  // needs a server that has just started
+	quiet bool  // means little while others use the processors: waits for a pause
+	heap  bool  // it is memory that is measured: a profile of it is a heap profile
+	setup setup // how the servers are configured
+	run   runner
+	also  []variant // measured in turn with the servers
+}
+
+type runner func(context.Context, *bench, *server) (*outcome, error)
+
+// variant is one more row of a scenario's table: a server that is configured, or
+// driven, in another way.
+type variant struct {
+	name   string // as in the report; begins with the server's name
+	server string
+	setup  setup
+	run    runner
+}
+
+// rows returns what a scenario measures on the servers that run.
+func (sc scenario) rows(servers []*server) []variant {
+	var rows []variant
+	for _, s := range servers {
+		if !s.ep.relay || sc.relay {
+			rows = append(rows, variant{name: s.name(), server: s.name(), setup: sc.setup, run: sc.run})
+		}
+		for _, v := range sc.also {
+			if v.server == s.name() {
+				rows = append(rows, v)
+			}
+		}
+	}
+	return rows
 }
 
 // outcome is what one run of a scenario on one server gave.
@@ -61,7 +91,7 @@ type outcome struct {
 // record is an outcome with its place in the run.
 type record struct {
 	Scenario string    `json:"scenario"`
-	Server   string    `json:"server"`
+	Server   string    `json:"server"` // the row: a server's name, or a variant's
 	Round    int       `json:"round"`
 	Start    time.Time `json:"start"`
 	Failure  string    `json:"failure,omitempty"`
@@ -170,29 +200,27 @@ func (b *bench) startServers(ctx context.Context, dir string) error {
 	return nil
 }
 
-// runScenario interleaves the servers: A B C, then B C A, and so on, so that no
+// runScenario interleaves the rows: A B C, then B C A, and so on, so that no
 // server always follows the same other one.
 func (b *bench) runScenario(ctx context.Context, sc scenario) error {
+	rows := sc.rows(b.servers)
 	for round := range b.rounds {
-		for i := range b.servers {
-			s := b.servers[(i+round)%len(b.servers)]
-			if s.ep.relay && !sc.relay {
-				continue
-			}
+		for i := range rows {
+			v := rows[(i+round)%len(rows)]
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			rec := b.runOnce(ctx, sc, s, round)
+			rec := b.runOnce(ctx, sc, v, round)
 			b.records.Runs = append(b.records.Runs, rec)
-			b.log.Info("run", "scenario", sc.name, "server", s.name(), "round", round+1, "metrics", formatMetrics(rec.Metrics),
+			b.log.Info("run", "scenario", sc.name, "server", v.name, "round", round+1, "metrics", formatMetrics(rec.Metrics),
 				"sent", rec.Sent, "received", rec.Received, "errors", rec.Errors, "failure", rec.Failure, "skipped", rec.Skipped)
 		}
 	}
 	return nil
 }
 
-func (b *bench) runOnce(ctx context.Context, sc scenario, s *server, round int) record {
-	rec := record{Scenario: sc.name, Server: s.name(), Round: round + 1, Start: time.Now().UTC()}
+func (b *bench) runOnce(ctx context.Context, sc scenario, v variant, round int) record {
+	rec := record{Scenario: sc.name, Server: v.name, Round: round + 1, Start: time.Now().UTC()}
 	fail := func(err error) record {
 		if errors.Is(err, errUnsupported) {
 			rec.Skipped = err.Error()
@@ -201,8 +229,10 @@ func (b *bench) runOnce(ctx context.Context, sc scenario, s *server, round int) 
 		}
 		return rec
 	}
-	if sc.fresh && !b.quick || s.cmd == nil || ended(s) {
+	s := b.find(v.server)
+	if sc.fresh && !b.quick || s.cmd == nil || ended(s) || s.setup != v.setup {
 		s.stop()
+		s.setup = v.setup
 		if err := s.start(ctx); err != nil {
 			return fail(err)
 		}
@@ -218,7 +248,7 @@ func (b *bench) runOnce(ctx context.Context, sc scenario, s *server, round int) 
 	if err != nil {
 		return fail(err)
 	}
-	out, err := sc.run(ctx, b, s)
+	out, err := v.run(ctx, b, s)
 	if err != nil {
 		return fail(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,6 +16,14 @@ type pair struct {
 	target   string // the receiver's full JID
 
 	sent, received, strays atomic.Int64
+	acked                  atomic.Int64 // of sent, by the server (XEP-0198)
+}
+
+// chat is what a closed-loop scenario does.
+type chat struct {
+	road    road
+	window  int  // messages a sender keeps under way
+	managed bool // both ends use stream management
 }
 
 // openPairs connects pairs over a road and makes both ends available.
@@ -113,9 +122,18 @@ func (p *pair) echo(stop *atomic.Bool, batch []byte, unit int, oneByOne bool) {
 	}
 }
 
-// runChat is the closed loop: every sender keeps window messages under way.
-func runChat(ctx context.Context, b *bench, s *server, r road, size int) (*outcome, error) {
-	pairs, err := openPairs(ctx, s.ep, r, chatPairs)
+// run is the closed loop: every sender keeps window messages under way.
+func (c chat) run(ctx context.Context, b *bench, s *server) (*outcome, error) {
+	var archive *archiveCheck
+	var err error
+	drain := drainLimit
+	if s.setup.archive {
+		drain *= 3 // a store that syncs for each message has much to catch up
+		if archive, err = newArchiveCheck(ctx); err != nil {
+			return nil, err
+		}
+	}
+	pairs, err := openPairs(ctx, s.ep, c.road, chatPairs)
 	if err != nil {
 		return nil, err
 	}
@@ -125,17 +143,21 @@ func runChat(ctx context.Context, b *bench, s *server, r road, size int) (*outco
 	defer closePairs(pairs)
 	defer context.AfterFunc(ctx, func() { closePairs(pairs) })()
 	for _, p := range pairs {
-		message := p.from.message(p.target, body("closed loop "))
-		batch := bytes.Repeat(message, size)
-		wg.Go(p.drain)
-		wg.Go(func() { p.echo(&stop, batch, len(message), b.write == "each") })
-		p.sent.Add(int64(size))
-		if err := p.from.send(batch); err != nil {
+		start := p.start
+		if c.managed {
+			start = p.startManaged
+		}
+		if err := start(c.window, b.write == "each", &stop, &wg); err != nil {
 			return nil, err
 		}
 	}
 	if err := pause(ctx, b.rampUp()); err != nil {
 		return nil, err
+	}
+	if archive != nil { // opening an archive for the first time costs Prosody a look at all of it
+		await(drain, func() bool {
+			return !slices.ContainsFunc(pairs, func(p *pair) bool { return p.received.Load() < int64(c.window) })
+		})
 	}
 	_, before, _ := totals(pairs)
 	w, err := b.openWindow(s)
@@ -151,16 +173,52 @@ func runChat(ctx context.Context, b *bench, s *server, r road, size int) (*outco
 	}
 	_, after, _ := totals(pairs)
 	stop.Store(true)
-	await(drainLimit, func() bool { sent, received, _ := totals(pairs); return received >= sent })
+	await(drain, func() bool { sent, received, _ := totals(pairs); return received >= sent })
 	sent, received, strays := totals(pairs)
+	if archive != nil { // an archive may lag behind: it is the same work, so it counts
+		passed, after = time.Since(w.start), received
+		end, err := s.meter().settled(drain)
+		if err != nil {
+			return nil, err
+		}
+		cpu = end - w.cpu
+	}
 	ops := after - before
 	if ops == 0 {
 		return nil, errSilent
 	}
-	return &outcome{
+	out := &outcome{
 		Metrics: map[string]float64{"cpu_us": micros(cpu, ops), "per_second": float64(ops) / passed.Seconds()},
 		Sent:    sent, Received: received, Errors: strays,
-	}, nil
+	}
+	if c.managed {
+		out.addErrors(awaitAcks(pairs))
+	}
+	if archive != nil {
+		closePairs(pairs)
+		if err := archive.verify(ctx, s.ep, pairs, out); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// addErrors counts n errors of one kind, with a note that says which.
+func (o *outcome) addErrors(n int64, note string) {
+	if n != 0 {
+		o.Errors += n
+		o.Notes = append(o.Notes, note)
+	}
+}
+
+// start fills the window, and keeps it full until stop is set.
+func (p *pair) start(window int, oneByOne bool, stop *atomic.Bool, wg *sync.WaitGroup) error {
+	message := p.from.message(p.target, body("closed loop "))
+	batch := bytes.Repeat(message, window)
+	wg.Go(p.drain)
+	wg.Go(func() { p.echo(stop, batch, len(message), oneByOne) })
+	p.sent.Add(int64(window))
+	return p.from.send(batch)
 }
 
 func totals(pairs []*pair) (sent, received, strays int64) {

@@ -16,9 +16,11 @@ import (
 // distribution, with the emulator flags of ejabberdctl.
 type ejabberd struct {
 	dir      string
+	config   string // without what a setup adds at its end
 	account  *account
 	accounts []string
 	ep       endpoint
+	noSQL    error // why its SQLite driver is not there
 }
 
 func (*ejabberd) name() string { return "ejabberd" }
@@ -67,20 +69,38 @@ modules:
   mod_version: {}
 `
 
+// The archive's databases: SQLite, which Debian packages as a driver of its own,
+// and Mnesia, the default.
+const storeMnesia = "mnesia"
+
+func (e *ejabberd) modules(su setup) (string, error) {
+	var text strings.Builder
+	if su.sm {
+		text.WriteString("  mod_stream_mgmt: {}\n")
+	}
+	switch {
+	case su.archive && su.store == storeMnesia:
+		text.WriteString("  mod_mam: {default: always, db_type: mnesia}\n")
+	case su.archive && e.noSQL != nil:
+		return "", fmt.Errorf("%w: SQLite: %w", errUnsupported, e.noSQL)
+	case su.archive:
+		fmt.Fprintf(&text, "  mod_mam: {default: always, db_type: sql}\nsql_type: sqlite\nsql_database: %q\n", filepath.Join(e.dir, "archive.db"))
+	}
+	return text.String(), nil
+}
+
 func (e *ejabberd) prepare(ctx context.Context, b *bench, dir string, accounts []string) (endpoint, error) {
 	if err := install(ctx, b, "ejabberdctl", "ejabberd"); err != nil {
 		return endpoint{}, err
 	}
+	e.noSQL = installLibrary(ctx, b, "erlang-p1-sqlite3")
 	ports, err := freePorts(3)
 	if err != nil {
 		return endpoint{}, err
 	}
 	e.dir, e.accounts, e.account = dir, accounts, systemAccount("ejabberd")
-	config := strings.NewReplacer("{dir}", dir, "{tcp}", fmt.Sprint(ports[0]), "{direct}", fmt.Sprint(ports[1]),
+	e.config = strings.NewReplacer("{dir}", dir, "{tcp}", fmt.Sprint(ports[0]), "{direct}", fmt.Sprint(ports[1]),
 		"{http}", fmt.Sprint(ports[2])).Replace(ejabberdConfig)
-	if err := os.WriteFile(filepath.Join(dir, "ejabberd.yml"), []byte(config), 0o600); err != nil {
-		return endpoint{}, err
-	}
 	// What Debian's /etc/ejabberd/inetrc does: names are resolved from files.
 	if err := os.WriteFile(filepath.Join(dir, "inetrc"), []byte("{lookup,[file,native]}.\n"), 0o600); err != nil {
 		return endpoint{}, err
@@ -92,7 +112,14 @@ func (e *ejabberd) prepare(ctx context.Context, b *bench, dir string, accounts [
 	return e.ep, e.account.own(dir)
 }
 
-func (e *ejabberd) command() *exec.Cmd {
+func (e *ejabberd) command(su setup) (*exec.Cmd, error) {
+	modules, err := e.modules(su)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.account.write(filepath.Join(e.dir, "ejabberd.yml"), e.config+modules); err != nil {
+		return nil, err
+	}
 	cmd := exec.Command("erl", "+K", "true", "+P", "250000", "-noinput",
 		"-mnesia", "dir", `"`+filepath.Join(e.dir, "mnesia")+`"`, "-s", "ejabberd")
 	cmd.Dir = e.dir
@@ -102,7 +129,7 @@ func (e *ejabberd) command() *exec.Cmd {
 		"ERL_INETRC=" + filepath.Join(e.dir, "inetrc"), "ERL_CRASH_DUMP=" + filepath.Join(e.dir, "crash.dump"),
 		"EJABBERD_CONFIG_PATH=" + filepath.Join(e.dir, "ejabberd.yml"), "EJABBERD_LOG_PATH=" + filepath.Join(e.dir, "ejabberd.log"),
 	}
-	return e.account.run(cmd)
+	return e.account.run(cmd), nil
 }
 
 // created registers the accounts over the HTTP API.

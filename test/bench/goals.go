@@ -1,8 +1,10 @@
 package main
 
+import "slices"
+
 // figure is one line of the report's table: a metric, and how good it has to be.
 type figure struct {
-	scenario string
+	scenario string // its row is Trivium's
 	metric   string
 	title    string
 	unit     string
@@ -10,10 +12,12 @@ type figure struct {
 }
 
 // goal is an upper bound: a share of the better peer's median, a multiple of the
-// relay's, or a value. Zero fields do not count.
+// relay's or of another row's of the scenario, or a value. Zero fields do not count.
 type goal struct {
 	ofPeer  float64
 	ofRelay float64
+	ofOwn   float64
+	own     string // the row that ofOwn refers to
 	value   float64
 }
 
@@ -34,6 +38,9 @@ func figures() []figure {
 		{"idle-tls", "pss_kb", "idle connection with presence, TLS, PSS", "kB", goal{value: 20}},
 		{"login-tcp", "cpu_ms", "login, TCP", "ms", goal{value: 0.25}},
 		{"login-tls", "cpu_ms", "login, TLS", "ms", goal{value: 0.55}},
+		{"sm-chat-32", "cpu_us", "chat with stream management, window 32", "µs", goal{ofPeer: 1. / 8}},
+		{"sm-chat-32", "cpu_us", "the same, beside our plain chat", "µs", goal{ofOwn: 1.2, own: "trivium plain"}},
+		{"archive-chat", "cpu_us", "chat with both archives on, window 32", "µs", goal{ofPeer: 1. / 20}},
 		{"latency-1000", "p99_ms", "p99 latency at 1,000 msg/s", "ms", goal{ofRelay: 1.5}},
 		{"latency-5000", "p99_ms", "p99 latency at 5,000 msg/s", "ms", goal{ofRelay: 1.5}},
 	}
@@ -48,6 +55,7 @@ type verdict struct {
 	better   string // the peer with the lower median, "" when none was measured
 	peer     spread
 	relay    spread
+	own      spread  // of the row that the goal refers to
 	limit    float64 // the goal in the figure's unit, 0 when its reference is missing
 	lost     int64   // by Trivium: with losses or failures a figure is not valid
 	failed   int
@@ -59,8 +67,12 @@ func (r *records) verdict(f figure) verdict {
 	v := verdict{
 		trivium: r.spread(f.scenario, "trivium", f.metric),
 		relay:   r.spread(f.scenario, "relay", f.metric),
+		own:     r.spread(f.scenario, f.goal.own, f.metric),
 	}
-	for _, name := range peers {
+	for _, name := range r.rows(f.scenario) {
+		if !slices.Contains(peers[:], serverOf(name)) {
+			continue
+		}
 		if s := r.spread(f.scenario, name, f.metric); s.n > 0 && (v.better == "" || s.median < v.peer.median) {
 			v.better, v.peer = name, s
 		}
@@ -70,6 +82,8 @@ func (r *records) verdict(f figure) verdict {
 		v.limit = f.goal.value
 	case f.goal.ofRelay > 0 && v.relay.n > 0:
 		v.limit = f.goal.ofRelay * v.relay.median
+	case f.goal.ofOwn > 0 && v.own.n > 0:
+		v.limit = f.goal.ofOwn * v.own.median
 	case f.goal.ofPeer > 0 && v.better != "":
 		v.limit = f.goal.ofPeer * v.peer.median
 	}

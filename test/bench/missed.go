@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -32,7 +33,8 @@ func missedGoals(w *bytes.Buffer, r *records, src sources) error {
 		if notes = bytes.TrimSpace(notes); len(notes) > 0 {
 			fmt.Fprintf(w, "\n%s\n", notes)
 		}
-		top, err := profileTop(src.profiles, f.scenario)
+		heap := slices.ContainsFunc(scenarios(), func(s scenario) bool { return s.name == f.scenario && s.heap })
+		top, err := profileTop(src.profiles, f.scenario, heap)
 		if err != nil {
 			return err
 		}
@@ -60,13 +62,13 @@ func readIfThere(dir, name string) ([]byte, error) {
 
 // profileTop returns the heaviest functions of a scenario's profile, "" when
 // there is none. Profiles of a Go program carry their symbols with them.
-func profileTop(dir, scenario string) (string, error) {
+func profileTop(dir, scenario string, heap bool) (string, error) {
 	path := filepath.Join(dir, scenario+".pprof")
 	if _, err := os.Stat(path); dir == "" || errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}
 	args := []string{"tool", "pprof", "-top", "-nodecount=20"}
-	if strings.HasPrefix(scenario, "idle-") {
+	if heap {
 		args = append(args, "-sample_index=inuse_space")
 	}
 	out, err := exec.Command("go", append(args, path)...).Output()

@@ -29,7 +29,7 @@ func (b *bench) profileAll(ctx context.Context) error {
 	}
 	for _, sc := range b.scenarios {
 		path := filepath.Join(b.sources.profiles, sc.name+".pprof")
-		if err := b.profileOnce(ctx, sc, s, url, path); err != nil {
+		if err := b.profileOnce(ctx, sc, url, path); err != nil {
 			return fmt.Errorf("profile of %s: %w", sc.name, err)
 		}
 		b.log.Info("profile", "scenario", sc.name, "file", path)
@@ -39,13 +39,13 @@ func (b *bench) profileAll(ctx context.Context) error {
 
 // profileOnce starts the profiler when the run's measured window opens, so that
 // logging the clients in is not in the profile.
-func (b *bench) profileOnce(ctx context.Context, sc scenario, s *server, url, path string) error {
+func (b *bench) profileOnce(ctx context.Context, sc scenario, url, path string) error {
 	fetched := make(chan error, 1)
 	opened := false
 	b.profileWindow = func() {
 		if !opened {
 			opened = true
-			if sc.fresh { // it is memory that counts: what the idle connections hold
+			if sc.heap { // it is memory that counts: what the idle connections hold
 				fetched <- fetchProfile(ctx, url+"/heap", path)
 				return
 			}
@@ -54,7 +54,7 @@ func (b *bench) profileOnce(ctx context.Context, sc scenario, s *server, url, pa
 		}
 	}
 	defer func() { b.profileWindow = nil }()
-	rec := b.runOnce(ctx, sc, s, -1)
+	rec := b.runOnce(ctx, sc, variant{name: "trivium", server: "trivium", setup: sc.setup, run: sc.run}, -1)
 	var err error
 	if opened {
 		err = <-fetched

@@ -17,6 +17,7 @@ import (
 // Prosody bundles no REST module.
 type prosody struct {
 	dir     string
+	config  string // with {modules} and {options} of the setup
 	account *account
 }
 
@@ -30,7 +31,7 @@ daemonize = false
 log = { error = "*stderr" }
 modules_enabled = {
 	"roster"; "saslauth"; "tls"; "disco"; "carbons"; "private"; "blocklist"; "vcard_legacy"; "vcard4";
-	"version"; "uptime"; "time"; "ping"; "lastactivity"; "offline"; "bosh"; "websocket";
+	"version"; "uptime"; "time"; "ping"; "lastactivity"; "offline"; "bosh"; "websocket";{modules}
 }
 modules_disabled = { "s2s" }
 authentication = "internal_hashed"
@@ -49,8 +50,27 @@ http_default_host = "localhost"
 consider_bosh_secure = true
 consider_websocket_secure = true
 ssl = { certificate = "{dir}/cert.pem"; key = "{dir}/key.pem"; protocol = "tlsv1_2+" }
-VirtualHost "localhost"
+{options}VirtualHost "localhost"
 `
+
+// prosodyArchive keeps archives in files, as Prosody does by default, without the
+// quota of 10,000 messages and the expiry of a week.
+const prosodyArchive = `default_archive_policy = true
+archive_expires_after = "never"
+storage_archive_item_limit = 10000000
+`
+
+func (p *prosody) configured(su setup) string {
+	modules, options := "", ""
+	if su.sm {
+		modules += ` "smacks";`
+	}
+	if su.archive {
+		modules += ` "mam";`
+		options = prosodyArchive
+	}
+	return strings.NewReplacer("{modules}", modules, "{options}", options).Replace(p.config)
+}
 
 func (p *prosody) prepare(ctx context.Context, b *bench, dir string, accounts []string) (endpoint, error) {
 	if err := install(ctx, b, "prosody", "prosody", "lua-event", "lua-dbi-sqlite3"); err != nil {
@@ -61,11 +81,8 @@ func (p *prosody) prepare(ctx context.Context, b *bench, dir string, accounts []
 		return endpoint{}, err
 	}
 	p.dir, p.account = dir, systemAccount("prosody")
-	config := strings.NewReplacer("{dir}", dir, "{tcp}", fmt.Sprint(ports[0]), "{direct}", fmt.Sprint(ports[1]),
+	p.config = strings.NewReplacer("{dir}", dir, "{tcp}", fmt.Sprint(ports[0]), "{direct}", fmt.Sprint(ports[1]),
 		"{http}", fmt.Sprint(ports[2])).Replace(prosodyConfig)
-	if err := os.WriteFile(filepath.Join(dir, "prosody.cfg.lua"), []byte(config), 0o600); err != nil {
-		return endpoint{}, err
-	}
 	if err := b.cert.write(dir); err != nil {
 		return endpoint{}, err
 	}
@@ -105,12 +122,15 @@ func (p *prosody) writeAccounts(accounts []string) error {
 	return nil
 }
 
-func (p *prosody) command() *exec.Cmd {
-	args := []string{"--config", filepath.Join(p.dir, "prosody.cfg.lua"), "-F"}
-	cmd := exec.Command("prosody", args...)
+func (p *prosody) command(su setup) (*exec.Cmd, error) {
+	path := filepath.Join(p.dir, "prosody.cfg.lua")
+	if err := p.account.write(path, p.configured(su)); err != nil {
+		return nil, err
+	}
+	cmd := exec.Command("prosody", "--config", path, "-F")
 	cmd.Dir = p.dir
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + p.dir, "LANG=C.UTF-8"}
-	return p.account.run(cmd)
+	return p.account.run(cmd), nil
 }
 
 func (*prosody) created(context.Context) error { return nil }

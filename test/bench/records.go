@@ -157,12 +157,12 @@ func (r *records) sound(server string) error {
 	var errs []error
 	for _, run := range r.Runs {
 		switch {
-		case run.Server != server || run.Skipped != "":
+		case serverOf(run.Server) != server || run.Skipped != "":
 		case run.Failure != "":
-			errs = append(errs, fmt.Errorf("%s, round %d: %s", run.Scenario, run.Round, run.Failure))
+			errs = append(errs, fmt.Errorf("%s, %s, round %d: %s", run.Scenario, run.Server, run.Round, run.Failure))
 		case run.Sent > run.Received || run.Errors > 0:
-			errs = append(errs, fmt.Errorf("%s, round %d: %d of %d lost, %d errors", run.Scenario, run.Round,
-				run.Sent-run.Received, run.Sent, run.Errors))
+			errs = append(errs, fmt.Errorf("%s, %s, round %d: %d of %d lost, %d errors %v", run.Scenario, run.Server, run.Round,
+				run.Sent-run.Received, run.Sent, run.Errors, run.Notes))
 		}
 	}
 	if len(errs) > 0 {
@@ -171,11 +171,33 @@ func (r *records) sound(server string) error {
 	return nil
 }
 
+// rows lists the rows of a scenario's table: each server followed by its variants.
+func (r *records) rows(scenario string) []string {
+	var rows []string
+	for _, server := range []string{"trivium", "ejabberd", "prosody", "relay"} {
+		var of []string
+		for _, run := range r.Runs {
+			if run.Scenario == scenario && serverOf(run.Server) == server && !slices.Contains(of, run.Server) {
+				of = append(of, run.Server)
+			}
+		}
+		slices.Sort(of) // the bare name comes first
+		rows = append(rows, of...)
+	}
+	return rows
+}
+
+// serverOf returns the server of a row.
+func serverOf(row string) string {
+	server, _, _ := strings.Cut(row, " ")
+	return server
+}
+
 // tally sums what was lost and what failed.
 type tally struct {
 	sent, lost, surplus, errors int64
 	others                      []float64
-	failures                    []string
+	failures, notes             []string
 	skipped                     string
 }
 
@@ -192,6 +214,9 @@ func (r *records) tally(scenario, server string) (tally, bool) {
 		t.surplus += max(0, run.Received-run.Sent)
 		t.errors += run.Errors
 		t.others = append(t.others, run.Others)
+		for _, note := range run.Notes {
+			t.notes = append(t.notes, fmt.Sprintf("round %d: %s", run.Round, note))
+		}
 		if run.Failure != "" {
 			t.failures = append(t.failures, fmt.Sprintf("round %d: %s", run.Round, run.Failure))
 		}

@@ -32,12 +32,12 @@ func (r *relay) prepare(context.Context, *bench, string, []string) (endpoint, er
 	return endpoint{tcp: r.address, relay: true}, err
 }
 
-func (r *relay) command() *exec.Cmd {
+func (r *relay) command(setup) (*exec.Cmd, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		exe = os.Args[0]
 	}
-	return exec.Command(exe, "relay", "-listen", r.address)
+	return exec.Command(exe, "relay", "-listen", r.address), nil
 }
 
 func (*relay) created(context.Context) error { return nil }

@@ -41,7 +41,7 @@ func TestChatOverRelay(t *testing.T) {
 		for _, write := range []string{"batch", "each"} {
 			b := testBench()
 			b.write = write
-			out, err := runChat(context.Background(), b, s, roadTCP, size)
+			out, err := chat{road: roadTCP, window: size}.run(context.Background(), b, s)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -119,6 +119,8 @@ func goalText(f figure, v verdict) string {
 		return "≤ " + number(f.goal.value) + " " + f.unit
 	case f.goal.ofRelay > 0:
 		text = "≤ " + number(f.goal.ofRelay) + " × relay"
+	case f.goal.ofOwn > 0:
+		text = "≤ " + number(f.goal.ofOwn) + " × " + f.goal.own
 	default:
 		text = fmt.Sprintf("≤ 1/%.0f of the peer", 1/f.goal.ofPeer)
 	}
@@ -166,6 +168,7 @@ var columns = [...]struct{ metric, heading string }{
 	{"base_mb", "PSS MB before"},
 	{"cpu_percent", "CPU % while idle"},
 	{"per_second", "per second"},
+	{"archives", "archives checked"},
 	{"store_per_second", "stored per second"},
 	{"deliver_per_second", "delivered per second"},
 }
@@ -184,11 +187,8 @@ func scenarioTable(w *bytes.Buffer, r *records, sc scenario) {
 	}
 	fmt.Fprintf(w, " sent | lost | errors | others |\n|---|%s---:|---:|---:|---:|\n", strings.Repeat("---:|", len(used)))
 	var notes []string
-	for _, server := range []string{"trivium", "ejabberd", "prosody", "relay"} {
-		t, ok := r.tally(sc.name, server)
-		if !ok {
-			continue
-		}
+	for _, server := range r.rows(sc.name) {
+		t, _ := r.tally(sc.name, server)
 		if t.skipped != "" {
 			notes = append(notes, server+": "+oneLine(t.skipped))
 			continue
@@ -209,6 +209,9 @@ func scenarioTable(w *bytes.Buffer, r *records, sc scenario) {
 		}
 		for _, failure := range t.failures {
 			notes = append(notes, server+" failed in "+oneLine(failure))
+		}
+		for _, note := range t.notes {
+			notes = append(notes, server+": "+oneLine(note))
 		}
 	}
 	for i, note := range notes {
@@ -244,7 +247,7 @@ func formatMetrics(metrics map[string]float64) string {
 func printSummary(w io.Writer, r *records) {
 	for _, f := range figures() {
 		var parts []string
-		for _, server := range []string{"trivium", "ejabberd", "prosody", "relay"} {
+		for _, server := range r.rows(f.scenario) {
 			if s := r.spread(f.scenario, server, f.metric); s.n > 0 {
 				parts = append(parts, fmt.Sprintf("%s %s", server, number(s.median)))
 			}

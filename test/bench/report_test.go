@@ -62,8 +62,8 @@ func TestVerdict(t *testing.T) {
 		}
 	}
 	var b bytes.Buffer
-	if err := r.sound("trivium"); err == nil || !strings.Contains(err.Error(), "presence, round 1: 3 of 10 lost") ||
-		!strings.Contains(err.Error(), "chat-ws-32, round 2: no answer") || strings.Contains(err.Error(), "chat-tcp") {
+	if err := r.sound("trivium"); err == nil || !strings.Contains(err.Error(), "presence, trivium, round 1: 3 of 10 lost") ||
+		!strings.Contains(err.Error(), "chat-ws-32, trivium, round 2: no answer") || strings.Contains(err.Error(), "chat-tcp") {
 		t.Errorf("sound: %v", err)
 	}
 	if err := r.sound("ejabberd"); strings.Contains(fmt.Sprint(err), "chat") {
@@ -100,7 +100,7 @@ func TestFiguresHaveScenarios(t *testing.T) {
 			t.Errorf("figure %q: no scenario %q", f.title, f.scenario)
 		}
 		g := f.goal
-		if n := btoi(g.ofPeer > 0) + btoi(g.ofRelay > 0) + btoi(g.value > 0); n != 1 {
+		if n := btoi(g.ofPeer > 0) + btoi(g.ofRelay > 0) + btoi(g.ofOwn > 0) + btoi(g.value > 0); n != 1 {
 			t.Errorf("figure %q has %d goals, want 1", f.title, n)
 		}
 	}

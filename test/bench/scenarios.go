@@ -16,37 +16,64 @@ func body(start string) string {
 	return start + strings.Repeat("The quick brown fox jumps over the lazy dog. ", 3)[:bodySize-len(start)]
 }
 
+var (
+	managedSetup = setup{sm: true}
+	archiveSetup = setup{archive: true}
+	bothSetup    = setup{sm: true, archive: true}
+)
+
 // scenarios lists everything that can be measured, in the order of the report.
 func scenarios() []scenario {
-	chat := func(r road, window int) func(context.Context, *bench, *server) (*outcome, error) {
-		return func(ctx context.Context, b *bench, s *server) (*outcome, error) { return runChat(ctx, b, s, r, window) }
-	}
-	latency := func(rate int) func(context.Context, *bench, *server) (*outcome, error) {
+	talk := func(r road, window int) runner { return chat{road: r, window: window}.run }
+	managed := func(window int) runner { return chat{road: roadTCP, window: window, managed: true}.run }
+	latency := func(rate int) runner {
 		return func(ctx context.Context, b *bench, s *server) (*outcome, error) { return runLatency(ctx, b, s, rate) }
 	}
-	idle := func(r road) func(context.Context, *bench, *server) (*outcome, error) {
+	idle := func(r road) runner {
 		return func(ctx context.Context, b *bench, s *server) (*outcome, error) { return runIdle(ctx, b, s, r) }
 	}
-	logins := func(r road) func(context.Context, *bench, *server) (*outcome, error) {
+	logins := func(r road) runner {
 		return func(ctx context.Context, b *bench, s *server) (*outcome, error) { return runLogins(ctx, b, s, r) }
 	}
 	pairs := fmt.Sprintf("%d pairs", chatPairs)
 	return []scenario{
-		{name: "chat-tcp-32", title: "Chat, TCP without TLS, " + pairs + ", window 32", relay: true, run: chat(roadTCP, 32)},
-		{name: "chat-tcp-1", title: "Chat, TCP without TLS, " + pairs + ", window 1", relay: true, run: chat(roadTCP, 1)},
-		{name: "chat-starttls-32", title: "Chat, STARTTLS, " + pairs + ", window 32", run: chat(roadSTARTTLS, 32)},
-		{name: "chat-direct-32", title: "Chat, Direct TLS, " + pairs + ", window 32", run: chat(roadDirectTLS, 32)},
-		{name: "chat-ws-32", title: "Chat, WebSocket, " + pairs + ", window 32", run: chat(roadWebSocket, 32)},
-		{name: "chat-bosh-32", title: "Chat, BOSH, " + pairs + ", window 32", run: chat(roadBOSH, 32)},
+		{name: "chat-tcp-32", title: "Chat, TCP without TLS, " + pairs + ", window 32", relay: true, run: talk(roadTCP, 32)},
+		{name: "chat-tcp-1", title: "Chat, TCP without TLS, " + pairs + ", window 1", relay: true, run: talk(roadTCP, 1)},
+		{name: "chat-starttls-32", title: "Chat, STARTTLS, " + pairs + ", window 32", run: talk(roadSTARTTLS, 32)},
+		{name: "chat-direct-32", title: "Chat, Direct TLS, " + pairs + ", window 32", run: talk(roadDirectTLS, 32)},
+		{name: "chat-ws-32", title: "Chat, WebSocket, " + pairs + ", window 32", run: talk(roadWebSocket, 32)},
+		{name: "chat-bosh-32", title: "Chat, BOSH, " + pairs + ", window 32", run: talk(roadBOSH, 32)},
 		{name: "presence", title: fmt.Sprintf("Presence change to %d online contacts", presenceContacts), run: runPresence},
 		{name: "offline", title: "Offline messages: store, and deliver at login", run: runOffline},
 		{name: "rest", title: "REST send to an online user", run: runREST},
 		{name: "login-tcp", title: "Login with SCRAM-SHA-256, TCP without TLS", run: logins(roadTCP)},
 		{name: "login-tls", title: "Login with SCRAM-SHA-256, Direct TLS", run: logins(roadDirectTLS)},
+		{
+			name: "sm-chat-32", title: "Chat with stream management, TCP, " + pairs + ", window 32", setup: managedSetup, run: managed(32),
+			also: []variant{
+				{name: "trivium plain", server: "trivium", run: talk(roadTCP, 32)},
+			},
+		},
+		{
+			name: "sm-chat-1", title: "Chat with stream management, TCP, " + pairs + ", window 1", setup: managedSetup, run: managed(1),
+			also: []variant{{name: "trivium plain", server: "trivium", run: talk(roadTCP, 1)}},
+		},
+		{
+			name: "archive-chat", title: "Chat with both users' archives on, TCP, " + pairs + ", window 32",
+			setup: archiveSetup, run: talk(roadTCP, 32),
+			also: []variant{{name: "ejabberd mnesia", server: "ejabberd", setup: setup{archive: true, store: storeMnesia}, run: talk(roadTCP, 32)}},
+		},
+		{
+			name: "sm-archive-chat", title: "Chat with stream management and archives, TCP, " + pairs + ", window 32",
+			setup: bothSetup, run: managed(32),
+			also: []variant{
+				{name: "ejabberd mnesia", server: "ejabberd", setup: setup{sm: true, archive: true, store: storeMnesia}, run: managed(32)},
+			},
+		},
 		{name: "latency-1000", title: "Open loop, 1,000 messages per second, " + pairs + ", TCP", relay: true, quiet: true, run: latency(1000)},
 		{name: "latency-5000", title: "Open loop, 5,000 messages per second, " + pairs + ", TCP", relay: true, quiet: true, run: latency(5000)},
-		{name: "idle-tcp", title: "Idle connections with presence, TCP without TLS", fresh: true, run: idle(roadTCP)},
-		{name: "idle-tls", title: "Idle connections with presence, Direct TLS", fresh: true, run: idle(roadDirectTLS)},
+		{name: "idle-tcp", title: "Idle connections with presence, TCP without TLS", fresh: true, heap: true, run: idle(roadTCP)},
+		{name: "idle-tls", title: "Idle connections with presence, Direct TLS", fresh: true, heap: true, run: idle(roadDirectTLS)},
 	}
 }
 

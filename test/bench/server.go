@@ -20,6 +20,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -36,8 +37,9 @@ type driver interface {
 	prepare(ctx context.Context, b *bench, dir string, accounts []string) (endpoint, error)
 	// version tells what was measured.
 	version(ctx context.Context) (string, error)
-	// command builds the server's process; it stays in the foreground.
-	command() *exec.Cmd
+	// command configures the server and builds its process; it stays in the
+	// foreground. Data is kept from one setup to the next.
+	command(setup) (*exec.Cmd, error)
 	// created is called once, when the server runs for the first time.
 	created(ctx context.Context) error
 	// rest builds the HTTP request that sends a message, nil when the server
@@ -45,17 +47,28 @@ type driver interface {
 	rest(from, to, body string) []byte
 }
 
+// setup is how a server is configured: what it has besides the core. The zero
+// value is instant messaging as RFC 6121 has it.
+type setup struct {
+	sm         bool   // stream management (XEP-0198)
+	archive    bool   // every user's messages are archived (XEP-0313)
+	store      string // of the archive: "" is the driver's first choice
+	unpromised bool   // Trivium acknowledges without waiting for the disk
+}
+
 // server is one running driver.
 type server struct {
 	driver
-	ep   endpoint
-	dir  string
-	cmd  *exec.Cmd
-	done chan struct{} // closed when cmd has ended
-	log  string        // path of its output
+	ep    endpoint
+	dir   string
+	setup setup
+	cmd   *exec.Cmd
+	done  chan struct{} // closed when cmd has ended
+	log   string        // path of its output
 
-	made       bool // accounts exist
-	subscribed bool // the presence scenario's rosters exist
+	made       bool            // accounts exist
+	subscribed bool            // the presence scenario's rosters exist
+	archived   map[string]bool // by setup.store: the archive page scenario's archives exist
 }
 
 func (s *server) meter() meter { return meter{root: s.cmd.Process.Pid} }
@@ -67,7 +80,9 @@ func (s *server) start(ctx context.Context) error {
 		return err
 	}
 	defer out.Close()
-	s.cmd = s.command()
+	if s.cmd, err = s.command(s.setup); err != nil {
+		return err
+	}
 	s.cmd.Stdout, s.cmd.Stderr = out, out
 	if err := s.cmd.Start(); err != nil {
 		return err
@@ -207,6 +222,14 @@ func (a *account) own(dir string) error {
 	})
 }
 
+// write replaces a file that only the account reads.
+func (a *account) write(path, text string) error {
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil || a == nil {
+		return err
+	}
+	return os.Lchown(path, a.uid, a.gid)
+}
+
 // run sets the account on a command.
 func (a *account) run(cmd *exec.Cmd) *exec.Cmd {
 	if a != nil {
@@ -220,8 +243,24 @@ func install(ctx context.Context, b *bench, program string, packages ...string) 
 	if _, err := exec.LookPath(program); err == nil {
 		return nil
 	}
+	if err := aptGet(ctx, b, packages...); err != nil {
+		return err
+	}
+	_, err := exec.LookPath(program)
+	return err
+}
+
+// installLibrary makes sure that a Debian package exists that has no program.
+func installLibrary(ctx context.Context, b *bench, pkg string) error {
+	if _, err := debianVersion(ctx, pkg); err == nil {
+		return nil
+	}
+	return aptGet(ctx, b, pkg)
+}
+
+func aptGet(ctx context.Context, b *bench, packages ...string) error {
 	if _, err := exec.LookPath("apt-get"); err != nil || !b.install || os.Geteuid() != 0 {
-		return fmt.Errorf("%s is not installed: run apt-get install %v as root, or this program with -install as root", program, packages)
+		return fmt.Errorf("not installed: run apt-get install %s as root, or this program with -install as root", strings.Join(packages, " "))
 	}
 	slog.Info("installing", "packages", packages)
 	for _, args := range [][]string{{"update", "-q"}, append([]string{"install", "-q", "-y", "--no-install-recommends"}, packages...)} {
@@ -231,8 +270,7 @@ func install(ctx context.Context, b *bench, program string, packages ...string) 
 			return fmt.Errorf("apt-get %s: %w: %s", args[0], err, out[max(0, len(out)-600):])
 		}
 	}
-	_, err := exec.LookPath(program)
-	return err
+	return nil
 }
 
 // debianVersion returns a package's version.

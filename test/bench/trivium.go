@@ -16,7 +16,8 @@ import (
 type trivium struct {
 	binary   string
 	dir      string
-	config   string
+	config   string // path
+	text     string // its content, without what a setup adds
 	accounts []string
 	ep       endpoint
 	token    string
@@ -43,6 +44,9 @@ limits: {connections_per_address: 0, unauthenticated_per_address: 0, rate_bytes:
 sasl: {iterations: 4096}
 `
 
+// configured returns the configuration of a setup.
+func (t *trivium) configured(setup) string { return t.text }
+
 func (t *trivium) prepare(_ context.Context, b *bench, dir string, accounts []string) (endpoint, error) {
 	path, err := filepath.Abs(b.triviumBinary)
 	if err != nil {
@@ -61,18 +65,18 @@ func (t *trivium) prepare(_ context.Context, b *bench, dir string, accounts []st
 		tcp: local(ports[0]), direct: local(ports[1]), http: local(ports[2]),
 		ws: "/xmpp-websocket", bosh: "/http-bind",
 	}
-	config := strings.NewReplacer("{dir}", dir, "{tcp}", t.ep.tcp, "{direct}", t.ep.direct,
+	t.text = strings.NewReplacer("{dir}", dir, "{tcp}", t.ep.tcp, "{direct}", t.ep.direct,
 		"{http}", t.ep.http).Replace(triviumConfig)
-	if err := os.WriteFile(t.config, []byte(config), 0o600); err != nil {
-		return endpoint{}, err
-	}
 	return t.ep, b.cert.write(dir)
 }
 
-func (t *trivium) command() *exec.Cmd {
+func (t *trivium) command(su setup) (*exec.Cmd, error) {
+	if err := os.WriteFile(t.config, []byte(t.configured(su)), 0o600); err != nil {
+		return nil, err
+	}
 	cmd := exec.Command(t.binary, "--config", t.config, "serve")
 	cmd.Dir = t.dir
-	return cmd
+	return cmd, nil
 }
 
 // adminSocket is where Trivium listens for its admin subcommands and the profiler.

@@ -28,6 +28,9 @@ func TestTriviumConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if _, err := d.command(setup{}); err != nil {
+		t.Fatal(err)
+	}
 	cfg, err := config.LoadOver(config.Default(), d.config)
 	if err != nil {
 		t.Fatal(err)
