@@ -205,8 +205,9 @@ func (v *Verifier) verify(ctx context.Context, token string) (string, error) {
 	}
 	if len(v.o.Audience) == 0 {
 		// RFC 7519 §4.1.3: a token that says whom it is for is for nobody else.
+		_, says := claims["aud"]
 		aud, err := claims.GetAudience()
-		if err != nil || len(aud) > 0 && !slices.Contains(aud, v.host) {
+		if err != nil || says && !slices.Contains(aud, v.host) {
 			return "", jwt.ErrTokenInvalidAudience
 		}
 	}

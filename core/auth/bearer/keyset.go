@@ -130,9 +130,11 @@ func (s *KeySet) find(ctx context.Context, alg, kid string) ([]jwt.VerificationK
 	switch {
 	case len(keys) > 0:
 		return keys, nil
-	case !usable || failed != nil:
+	case failed != nil:
 		// Whether the key is new or invented, only the issuer knows.
 		return nil, fmt.Errorf("%w: %w", errUnavailable, failed)
+	case !usable:
+		return nil, errUnavailable
 	}
 	return nil, errKey
 }
@@ -178,7 +180,7 @@ func (s *KeySet) fetch(now time.Time) chan struct{} {
 		if s.failed = err; err == nil {
 			s.keys, s.fetched = keys, now
 		} else if !s.closed {
-			s.o.Logger.Warn("the keys of an issuer of tokens cannot be fetched", "age", now.Sub(s.fetched), "err", err)
+			s.o.Logger.Warn("the keys of an issuer of tokens cannot be fetched", "at", s.client.Host(), "kept", len(s.keys), "since", s.fetched, "err", err)
 		}
 		s.flight = nil
 		close(flight)

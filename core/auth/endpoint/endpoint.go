@@ -46,6 +46,7 @@ type Options struct {
 // Client talks to one endpoint. It is for concurrent use.
 type Client struct {
 	url   string
+	host  string
 	o     Options
 	http  *http.Client
 	turns chan struct{}
@@ -77,6 +78,7 @@ func New(address string, o Options) (*Client, error) {
 	}
 	return &Client{
 		url:   u.String(),
+		host:  u.Host,
 		o:     o,
 		turns: make(chan struct{}, o.Concurrency),
 		http: &http.Client{
@@ -115,6 +117,10 @@ func onlyLoopback(_, address string, _ syscall.RawConn) error {
 	}
 	return nil
 }
+
+// Host returns the endpoint's host, and port if its address has one: for logs,
+// which must not have the rest.
+func (c *Client) Host() string { return c.host }
 
 // Answer is a complete answer, of any status.
 type Answer struct {
