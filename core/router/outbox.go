@@ -2,6 +2,7 @@ package router
 
 import (
 	"errors"
+	"slices"
 	"sync"
 
 	"trivium/core/jid"
@@ -179,12 +180,26 @@ func (o *Outbox) put(q queued) {
 	}
 }
 
-// greet puts the first stanza in front of all others; nobody else knows the
-// outbox yet. FlushOut sends it.
-func (o *Outbox) greet(st *stanza.Stanza) {
-	o.buf = outBuffers.Get().(*outBuffer)
-	o.buf.data = st.AppendTo(o.buf.data)
-	o.buf.ends = append(o.buf.ends, len(o.buf.data))
+// begin puts first in front of what waits, and opens an outbox that was held by
+// being claimed.
+func (o *Outbox) begin(first stanza.Payload) {
+	o.mu.Lock()
+	if o.dead || o.away {
+		o.mu.Unlock()
+		return
+	}
+	if o.buf == nil {
+		o.buf = outBuffers.Get().(*outBuffer)
+	}
+	b := o.buf
+	head := first.AppendXML(nil)
+	b.data = slices.Insert(b.data, 0, head...)
+	for i := range b.ends {
+		b.ends[i] += len(head)
+	}
+	b.ends = slices.Insert(b.ends, 0, len(head))
+	o.mu.Unlock()
+	o.flush()
 }
 
 // write queues one element that is not a stanza; a peer that is away does not get

@@ -179,6 +179,13 @@ func (s *Session) Kick(e *stream.Error) {
 	kick(e)
 }
 
+// OnKick names who ends the session from now on.
+func (s *Session) OnKick(kick func(*stream.Error)) {
+	s.out.mu.Lock()
+	s.out.kick = kick
+	s.out.mu.Unlock()
+}
+
 // Account is an account with at least one session.
 type Account struct {
 	Bare jid.JID
@@ -244,13 +251,15 @@ type Binding struct {
 	Client      string  // see Session
 	Conn        stream.Conn
 	Conflict    Conflict
-	MaxSessions int            // per account; 0: no limit
-	OutboxLimit int            // octets
-	Rename      func() jid.JID // another full JID, for ConflictRename
-	// Greet makes what the session is sent before anything else can reach it: the
-	// answer to its request to bind.
-	Greet func(full jid.JID) *stanza.Stanza
-	Kick  func(*stream.Error) // ends the session; any goroutine
+	MaxSessions int                 // per account; 0: no limit
+	OutboxLimit int                 // octets
+	Rename      func() jid.JID      // another full JID, for ConflictRename
+	Kick        func(*stream.Error) // ends the session; any goroutine
+	// Held keeps what the session is sent until Session.Begin.
+	Held bool
+	// Manage begins stream management at once: it is how many stanzas may wait to be
+	// acknowledged, 0 for none. See Session.Manage.
+	Manage int
 }
 
 // Bind makes a session reachable. Errors are *stanza.Error: conflict, or
@@ -293,8 +302,9 @@ func (r *Router) Bind(b Binding) (*Session, error) {
 		}
 		s.JID, s.Account = b.JID.Clone(), a
 		s.out.init(s, b.Conn, b.OutboxLimit, b.Kick)
-		if b.Greet != nil {
-			s.out.greet(b.Greet(s.JID))
+		s.out.claimed = b.Held
+		if b.Manage > 0 {
+			s.out.ledger = &ledger{max: b.Manage}
 		}
 		next := make([]*Session, 0, len(list)+1)
 		for _, o := range list {
@@ -356,6 +366,10 @@ func (r *Router) Unbind(s *Session) bool {
 // Drop ends the session's outbox. Messages that have not left the process go the
 // way of messages that find no session.
 func (s *Session) Drop() { s.out.lose(nil) }
+
+// Begin sends first, the answer to the request to bind, in front of everything
+// that waits since Bind with Held.
+func (s *Session) Begin(first stanza.Payload) { s.out.begin(first) }
 
 // FlushOut writes out what waits for the session, if nobody else is about to.
 func (s *Session) FlushOut() {

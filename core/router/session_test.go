@@ -115,14 +115,12 @@ func TestGreetIsFirst(t *testing.T) {
 	for range 50 {
 		p := &peer{conn: &conn{}}
 		b := w.binding(full.String(), p)
-		b.Greet = func(full jid.JID) *stanza.Stanza {
-			return stanza.New(stanza.IQ, stanza.Result, jid.JID{}, jid.JID{}, "bind")
-		}
+		b.Held = true
 		s, err := w.Bind(b)
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.FlushOut()
+		s.Begin(stanza.Raw(stanza.New(stanza.IQ, stanza.Result, jid.JID{}, jid.JID{}, "bind").String()))
 		_ = w.send(message(stanza.Headline, full.String(), "own"), nil)
 		if got := ids(p.conn.elements()); !strings.HasPrefix(got, "bind") || strings.Count(got, "bind") != 1 {
 			t.Fatalf("got %.100s", got)

@@ -73,7 +73,9 @@ func (t *transit) park(a *Account, st *stanza.Stanza) {
 		return
 	}
 	t.tried = true
-	t.parked = keep(a.Bare, st, t.kept)
+	if t.parked = keep(a.Bare, st, t.kept); t.parked == nil {
+		t.release(nil) // nobody wants it kept: it is nothing to lose
+	}
 }
 
 // lost says that a session will not get the message. It reports true to the last
