@@ -79,3 +79,43 @@ func BenchmarkDeliver(b *testing.B) {
 		b.Errorf("%d messages were delivered, want %d", n, b.N)
 	}
 }
+
+// BenchmarkPark is one message that is parked while a session gets it: given up
+// before its write has begun, or deleted once it is safe.
+func BenchmarkPark(b *testing.B) {
+	st := outgoing(b, 0)
+	b.Run("early", func(b *testing.B) {
+		s, m := benchServer(b)
+		release := block(b, s)
+		defer release()
+		m.Park(juliets, st, func(error) {}) // the box is known
+		b.ReportAllocs()
+		for b.Loop() {
+			m.Park(juliets, st, func(error) {}).Drop()
+		}
+	})
+	b.Run("late", func(b *testing.B) {
+		s, m := benchServer(b)
+		const window = 64
+		var list [window]module.Parked
+		b.ReportAllocs()
+		before := cpu(b)
+		b.ResetTimer()
+		for i := range b.N {
+			p := &list[i%window]
+			if *p != nil {
+				(*p).Drop()
+			}
+			*p = m.Park(juliets, st, func(error) {})
+			if *p == nil {
+				b.Fatal("not parked")
+			}
+			if i%window == window-1 {
+				sync1(b, s)
+			}
+		}
+		sync1(b, s)
+		b.StopTimer()
+		b.ReportMetric(float64((cpu(b)-before).Nanoseconds())/float64(b.N), "cpu-ns/op")
+	})
+}

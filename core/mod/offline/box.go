@@ -9,23 +9,33 @@ import (
 	"trivium/core/jid"
 	"trivium/core/module"
 	"trivium/core/stanza"
-	"trivium/core/store"
 )
 
 // box is what is known of one account's messages while something happens to
 // them, and for some time after that their number.
 type box struct {
 	account jid.JID
+	name    any         // account, as the store takes it
 	recount atomic.Bool // count and bytes are not known: read them before use
 
 	mu       sync.Mutex
-	dead     bool // out of the map: find or make another box
-	count    int  // messages stored or on their way to the store
-	bytes    int
-	pending  int     // messages on their way to the store
-	pendingB int     // their octets
-	deleting int     // deletions on their way to the store
+	dead     bool  // out of the map: find or make another box
+	count    int   // messages stored or on their way to the store
+	bytes    int   // their octets
+	pending  int   // messages on their way to the store
+	pendingB int   // their octets
+	mail     int   // of these, the ones that a drain has to wait for
+	deleting int   // deletions on their way to the store
+	unsure   bool  // count was read while something was on its way: read it again
+	seq      int64 // counts the ids that were given
+
+	// Rows that are there for no drain, by id: messages that a session is about to
+	// have, and those that one has got and whose deletion is on its way.
+	first, last *entry
+	deletion    *deletion // has not begun yet and takes more
+
 	news     bool    // something was put in since the drain last looked
+	rewind   int64   // the lowest id that has become mail since then; 0: none
 	draining bool    // a goroutine is bringing the messages to a session
 	flight   *flight // what it waits for
 }
@@ -36,6 +46,25 @@ type flight struct {
 	stanzas []*stanza.Stanza
 	since   time.Time
 	back    []bool // which ones have not left; guarded by box.mu
+	hint    int    // where carries looks first
+}
+
+// carries tells whether a message is one of the flight's. They are asked for in
+// their order, mostly.
+func (f *flight) carries(st *stanza.Stanza) bool {
+	if f == nil {
+		return false
+	}
+	for range f.stanzas {
+		if f.hint >= len(f.stanzas) {
+			f.hint = 0
+		}
+		f.hint++
+		if f.stanzas[f.hint-1] == st {
+			return true
+		}
+	}
+	return false
 }
 
 // open returns an account's box, locked.
@@ -45,6 +74,7 @@ func (m *Module) open(account jid.JID) *box {
 		if !ok {
 			b, ok = m.boxes.LoadOrCompute(account.Clone(), func() (*box, bool) {
 				n := &box{account: account.Clone()}
+				n.name = n.account.String()
 				n.recount.Store(true)
 				return n, false
 			})
@@ -62,10 +92,16 @@ func (m *Module) open(account jid.JID) *box {
 
 // close unlocks a box, and drops it when it holds nothing worth remembering.
 func (m *Module) close(b *box) {
-	if !b.dead && b.pending == 0 && b.deleting == 0 && !b.draining && (b.recount.Load() || m.known.Load() > int64(m.opt.Cache)) {
-		b.dead = true
-		m.boxes.Delete(b.account)
-		m.known.Add(-1)
+	if b.pending == 0 && b.deleting == 0 {
+		if b.unsure {
+			b.unsure = false
+			b.recount.Store(true)
+		}
+		if !b.dead && !b.draining && b.first == nil && (b.recount.Load() || m.known.Load() > int64(m.opt.Cache)) {
+			b.dead = true
+			m.boxes.Delete(b.account)
+			m.known.Add(-1)
+		}
 	}
 	b.mu.Unlock()
 }
@@ -77,18 +113,23 @@ func (m *Module) measure(ctx context.Context, b *box) error {
 		return nil
 	}
 	err := m.host.Store.QueryRow(ctx, `SELECT count(*), coalesce(sum(length(stanza)), 0) FROM offline WHERE account = ?`,
-		b.account.String()).Scan(&b.count, &b.bytes)
+		b.name).Scan(&b.count, &b.bytes)
 	if err != nil {
 		b.recount.Store(true)
 		return err
 	}
 	b.count += b.pending
 	b.bytes += b.pendingB
+	b.unsure = b.pending > 0 || b.deleting > 0
 	return nil
 }
 
 // keep takes a message that no session may get: XEP-0160 §2.
 func (m *Module) keep(ctx context.Context, p *module.Packet) error {
+	if p.Parked != nil { // it is in the store, or on its way there
+		p.Parked.Return()
+		return module.ErrHandled
+	}
 	account := p.Stanza.To.Bare()
 	if p.Receipt != nil && m.returned(account, p) {
 		return module.ErrHandled
@@ -98,7 +139,11 @@ func (m *Module) keep(ctx context.Context, p *module.Packet) error {
 	}
 	b := m.open(account)
 	defer m.close(b)
-	return m.put(ctx, b, p)
+	err := m.put(ctx, b, p)
+	if err == module.ErrHandled {
+		m.wake(b)
+	}
+	return err
 }
 
 // returned tells whether a message came out of the store and was on its way to a
@@ -142,11 +187,18 @@ func (m *Module) queue(ctx context.Context, p *module.Packet) error {
 		return nil
 	}
 	b := m.open(p.Stanza.To.Bare())
-	defer m.close(b)
-	if !b.draining || b.flight != nil && m.host.Now().Sub(b.flight.since) > patience {
-		return nil
+	var err error
+	switch {
+	case !b.draining || b.flight != nil && m.host.Now().Sub(b.flight.since) > patience:
+	case p.Parked != nil:
+		m.close(b)
+		p.Parked.Return()
+		return module.ErrHandled
+	default:
+		err = m.put(ctx, b, p)
 	}
-	if err := m.put(ctx, b, p); err == module.ErrHandled {
+	m.close(b)
+	if err == module.ErrHandled {
 		return err
 	}
 	return nil // no room: out of order is better than not at all
@@ -155,79 +207,40 @@ func (m *Module) queue(ctx context.Context, p *module.Packet) error {
 // put stores a message; the box is locked. It returns ErrHandled when the
 // message has been taken over.
 func (m *Module) put(ctx context.Context, b *box, p *module.Packet) error {
-	if err := m.measure(ctx, b); err != nil {
+	e := &entry{m: m, box: b, st: p.Stanza, state: mail, receipt: p.Receipt, archived: p.ArchiveID != 0}
+	ok, err := m.reserve(ctx, e)
+	if err != nil {
 		return err
 	}
-	e := &entry{m: m, box: b, original: p.Stanza, receipt: p.Receipt}
-	e.raw = m.stamped(p.Stanza)
-	if b.count >= m.opt.Messages || b.bytes+len(e.raw) > m.opt.Bytes {
+	if !ok {
 		m.Stats.Refused.Add(1)
 		return &stanza.Error{Condition: stanza.ServiceUnavailable} // XEP-0160 §2, step 3
 	}
-	e.id = m.last.Add(1)
 	e.receipt.Hold()
-	if err := m.host.Store.Submit(e.insert, e.done); err != nil {
+	if err := m.submit(e); err != nil {
 		e.receipt.Release(nil) // the error tells the sender
 		m.Stats.Failed.Add(1)
 		return &stanza.Error{Condition: stanza.ResourceConstraint, Cause: err}
 	}
-	b.count++
-	b.bytes += len(e.raw)
-	b.pending++
-	b.pendingB += len(e.raw)
+	b.mail++
 	b.news = true
 	return module.ErrHandled
 }
 
-// stamped returns the octets to keep of a message: with the time at which it was
-// kept (XEP-0160 §2, XEP-0203 §3).
-func (m *Module) stamped(st *stanza.Stanza) []byte {
-	b := make([]byte, 0, 160)
-	b = append(b, "<delay xmlns='"+NSDelay+"' from='"...)
-	b = append(b, st.To.Domain()...) // never needs escaping: RFC 7622 §3.2
-	b = append(b, "' stamp='"...)
-	b = m.host.Now().UTC().AppendFormat(b, time.RFC3339)
-	b = append(b, "'>Offline Storage</delay>"...)
-	st = st.Append(stanza.Raw(b))
-	return st.AppendDocument(make([]byte, 0, st.Size()+32))
-}
-
-// entry is one message on its way to the store.
-type entry struct {
-	m        *Module
-	box      *box
-	id       int64
-	raw      []byte
-	original *stanza.Stanza
-	receipt  *module.Receipt
-}
-
-func (e *entry) insert(tx *store.Tx) error {
-	_, err := tx.Exec(`INSERT INTO offline (account, id, stanza) VALUES (?, ?, ?)`, e.box.account.String(), e.id, e.raw)
-	return err
-}
-
-// done is called by the store when the message is safe, or cannot be kept.
-func (e *entry) done(err error) {
+// reserve gives a message its size and its place among the account's, whose box is
+// locked; false means that there is no room for it.
+func (m *Module) reserve(ctx context.Context, e *entry) (bool, error) {
 	b := e.box
-	b.mu.Lock()
-	b.pending--
-	b.pendingB -= len(e.raw)
-	if err != nil {
-		b.count--
-		b.bytes -= len(e.raw)
+	if err := m.measure(ctx, b); err != nil {
+		return false, err
 	}
-	e.m.close(b)
-	e.receipt.Release(err)
-	if err == nil {
-		e.m.Stats.Stored.Add(1)
-		return
+	e.size = e.st.Size() + stampSize
+	if b.count >= m.opt.Messages || b.bytes+e.size > m.opt.Bytes {
+		return false, nil
 	}
-	e.m.Stats.Failed.Add(1)
-	e.m.host.Log.Error("offline message was not stored", "account", b.account.String(), "err", err)
-	go func() { // the store's own goroutine must not wait for what a bounce may read
-		var t module.Turn
-		e.m.host.Router.Bounce(context.Background(), &t, e.original, &stanza.Error{Condition: stanza.ResourceConstraint, Cause: err})
-		t.Flush()
-	}()
+	e.at = m.host.Now().Unix()
+	e.id = m.last.Add(1) // in the order of submission, since the box is locked
+	b.seq++
+	e.seq = b.seq
+	return true, nil
 }

@@ -2,7 +2,9 @@ package offline
 
 import (
 	"context"
+	"database/sql"
 	"slices"
+	"sync"
 
 	"trivium/core/module"
 	"trivium/core/stanza"
@@ -38,7 +40,8 @@ func (m *Module) arrived(ctx context.Context, p *module.Packet) error {
 		return nil
 	}
 	b.draining = true
-	b.news = b.pending > 0 // what is committed is in the first read
+	b.news = b.mail > 0 // what is committed is in the first read
+	b.rewind = 0
 	d := &drain{m: m, box: b, session: s, stale: b.deleting > 0}
 	m.close(b)
 	if !d.stale {
@@ -50,13 +53,65 @@ func (m *Module) arrived(ctx context.Context, p *module.Packet) error {
 			return nil // nearly always
 		}
 	}
-	m.drains.Go(func() { d.run(context.WithoutCancel(ctx)) })
+	m.drains.run(func() { d.run(context.WithoutCancel(ctx)) })
 	return nil
+}
+
+// wake starts a drain when a session is there that has looked for messages before
+// there were these; the box is locked.
+func (m *Module) wake(b *box) {
+	if b.draining {
+		return
+	}
+	for _, s := range m.host.Router.Account(b.account).Sessions() {
+		if s.Has(m.checked) && wants(s) {
+			s.Set(m.draining, true)
+			b.draining, b.news, b.rewind = true, false, 0
+			d := &drain{m: m, box: b, session: s, stale: true}
+			m.drains.run(func() { d.run(context.Background()) })
+			return
+		}
+	}
 }
 
 // Wait returns when no messages are on their way to sessions: to be called when
 // all sessions have been dropped, before the store closes.
-func (m *Module) Wait() { m.drains.Wait() }
+func (m *Module) Wait() { m.drains.wait() }
+
+// drains counts goroutines. Unlike a sync.WaitGroup, it lets them start while
+// somebody waits.
+type drains struct {
+	mu    sync.Mutex
+	n     int
+	ended chan struct{} // closed when n is 0 again; nil when nobody waits
+}
+
+func (w *drains) run(f func()) {
+	w.mu.Lock()
+	w.n++
+	w.mu.Unlock()
+	go func() {
+		f()
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.n--; w.n == 0 && w.ended != nil {
+			close(w.ended)
+			w.ended = nil
+		}
+	}()
+}
+
+func (w *drains) wait() {
+	w.mu.Lock()
+	if w.n > 0 && w.ended == nil {
+		w.ended = make(chan struct{})
+	}
+	ended := w.ended
+	w.mu.Unlock()
+	if ended != nil {
+		<-ended
+	}
+}
 
 // drain brings one account's messages to a session. It belongs to one goroutine.
 type drain struct {
@@ -66,13 +121,16 @@ type drain struct {
 	stale   bool  // what is being written has to be waited for before the next read
 	cursor  int64 // messages up to this id have left
 	rows    []row
-	more    bool // the last read was cut off
+	skip    []int64 // ids that are not the drain's
+	more    bool    // the last read was cut off
 	turn    module.Turn
 }
 
 type row struct {
-	id int64
-	st *stanza.Stanza // nil: not to be delivered
+	id   int64
+	st   *stanza.Stanza // nil: not to be delivered
+	size int            // in octets
+	skip bool           // not the drain's: it stays
 }
 
 func (d *drain) run(ctx context.Context) {
@@ -112,34 +170,65 @@ func (d *drain) fail(err error) {
 }
 
 // read fetches the next batch. A message that cannot be understood, or that
-// comes from somebody who has been blocked since (XEP-0191 §3.3), is left out.
+// comes from somebody who has been blocked since (XEP-0191 §3.3), is left out,
+// and so is what the session gets from the archive.
 func (d *drain) read(ctx context.Context) error {
-	d.rows = d.rows[:0]
-	rows, err := d.m.host.Store.Query(ctx, `SELECT id, stanza FROM offline WHERE account = ? AND id > ? ORDER BY id LIMIT ?`,
-		d.box.account.String(), d.cursor, d.m.opt.Batch)
+	m := d.m
+	d.rows, d.skip = d.rows[:0], d.skip[:0]
+	// Of messages that sessions are about to have, those are known that have an id
+	// by now. Later ones are not read.
+	d.box.mu.Lock()
+	for e := d.box.first; e != nil; e = e.next {
+		d.skip = append(d.skip, e.id)
+	}
+	last := m.last.Load()
+	d.box.mu.Unlock()
+	covered := m.opt.Covered != nil && m.opt.Covered(d.session)
+
+	rows, err := m.host.Store.Query(ctx, `SELECT id, stanza, archived FROM offline WHERE account = ? AND id > ? AND id <= ? ORDER BY id LIMIT ?`,
+		d.box.name, d.cursor, last, m.opt.Batch)
 	if err != nil {
 		return err
 	}
 	defer rows.Close()
-	size := 0
+	size, skip := 0, d.skip
 	for size < batchBytes && rows.Next() {
 		var r row
-		var raw []byte
-		if err := rows.Scan(&r.id, &raw); err != nil {
+		var raw sql.RawBytes
+		var archived bool
+		if err := rows.Scan(&r.id, &raw, &archived); err != nil {
 			return err
 		}
-		size += len(raw)
-		r.st, err = stanza.ParseDocument(raw)
-		if err != nil {
-			d.m.host.Log.Error("stored message is damaged", "account", d.box.account.String(), "id", r.id, "err", err)
-			r.st = nil
-		} else if d.m.host.Barred(ctx, d.box.account, r.st.From) {
-			r.st = nil
+		r.size = len(raw)
+		for len(skip) > 0 && skip[0] < r.id {
+			skip = skip[1:]
+		}
+		switch {
+		case len(skip) > 0 && skip[0] == r.id:
+			r.skip = true
+		case covered && archived:
+			m.Stats.Covered.Add(1)
+		default:
+			size += len(raw)
+			r.st = d.parse(ctx, r.id, raw)
 		}
 		d.rows = append(d.rows, r)
 	}
-	d.more = len(d.rows) == d.m.opt.Batch || size >= batchBytes
+	d.more = len(d.rows) == m.opt.Batch || size >= batchBytes
 	return rows.Err()
+}
+
+// parse returns a stored message, nil when it is not to be delivered.
+func (d *drain) parse(ctx context.Context, id int64, raw []byte) *stanza.Stanza {
+	st, err := stanza.ParseDocument(raw)
+	if err != nil {
+		d.m.host.Log.Error("stored message is damaged", "account", d.box.account.String(), "id", id, "err", err)
+		return nil
+	}
+	if d.m.host.Barred(ctx, d.box.account, st.From) {
+		return nil
+	}
+	return st
 }
 
 // deliver sends the batch, waits until it has left and has it deleted. It
@@ -173,47 +262,56 @@ func (d *drain) deliver() bool {
 	d.box.mu.Lock()
 	d.box.flight = nil
 	d.box.mu.Unlock()
-	if !slices.Contains(f.back, true) {
-		d.m.Stats.Delivered.Add(int64(len(d.rows)))
-		after := d.cursor
-		d.cursor = d.rows[len(d.rows)-1].id
-		d.remove(after, d.cursor)
-		return true
-	}
-	for i, back := range f.back {
-		if !back { // the router has found another session for it, or it left in time
-			d.m.Stats.Delivered.Add(1)
-			d.remove(d.rows[i].id-1, d.rows[i].id)
+	// What is back goes again; of the rest the router has found another session for
+	// it, or it left in time.
+	for i := 0; i < len(d.rows); {
+		k, octets := i, 0
+		for k < len(d.rows) && !f.back[k] && !d.rows[k].skip {
+			octets += d.rows[k].size
+			if d.rows[k].st != nil {
+				d.m.Stats.Delivered.Add(1)
+			}
+			k++
 		}
+		if k > i {
+			d.remove(d.rows[i].id, d.rows[k-1].id, k-i, octets)
+		}
+		i = max(k, i+1)
 	}
-	d.stale = true
-	return false
+	if slices.Contains(f.back, true) {
+		d.stale = true
+		return false
+	}
+	d.cursor = d.rows[len(d.rows)-1].id
+	return true
 }
 
-// remove deletes what has left: the messages behind one id, up to another. Nobody
+// remove deletes what has left: so many messages, from one id to another. Nobody
 // waits for it: if it does not happen the messages come again, with the same
 // stamps.
-func (d *drain) remove(after, last int64) {
-	account, m := d.box.account, d.m
+func (d *drain) remove(first, last int64, n, octets int) {
+	b, m := d.box, d.m // the box stays as long as the drain, and as the deletion
 	note := func(err error) {
-		b := m.open(account)
+		b.mu.Lock()
 		b.deleting--
-		b.recount.Store(true)
+		if err == nil {
+			b.count -= n
+			b.bytes -= octets
+		} else {
+			b.recount.Store(true)
+		}
 		m.close(b)
 		if err != nil {
-			m.host.Log.Error("delivered messages were not deleted", "account", account.String(), "err", err)
+			m.host.Log.Error("delivered messages were not deleted", "account", b.account.String(), "err", err)
 		}
 	}
-	b := m.open(account)
+	b.mu.Lock()
 	b.deleting++
 	m.close(b)
-	err := m.host.Store.Submit(func(tx *store.Tx) error {
-		_, err := tx.Exec(`DELETE FROM offline WHERE account = ? AND id > ? AND id <= ?`, account.String(), after, last)
+	m.insist(func(tx *store.Tx) error {
+		_, err := tx.Exec(`DELETE FROM offline WHERE account = ? AND id >= ? AND id <= ?`, b.name, first, last)
 		return err
 	}, note)
-	if err != nil {
-		note(err)
-	}
 }
 
 // handOver takes another session that may get the rest; without one the drain
@@ -245,8 +343,12 @@ func wants(s *module.Session) bool {
 func (d *drain) finish() bool {
 	b := d.box
 	b.mu.Lock()
-	if b.pending > 0 || b.news {
+	if b.mail > 0 || b.news {
 		b.news, d.stale = false, true
+		if b.rewind > 0 && b.rewind <= d.cursor {
+			d.cursor = b.rewind - 1 // what has left since is deleted before the next read
+		}
+		b.rewind = 0
 		b.mu.Unlock()
 		return false
 	}

@@ -16,7 +16,9 @@ func eligible(st *stanza.Stanza) error {
 		return &stanza.Error{Condition: stanza.ServiceUnavailable}
 	}
 	var noStore, always, state, content, body bool
-	st.Each(func(c stanza.Child) bool {
+	left := st.Len() // what the server has appended says nothing
+	look := func(c stanza.Child) bool {
+		left--
 		switch {
 		case c.Space == NSHints:
 			noStore = noStore || c.Local == "no-store"
@@ -24,12 +26,16 @@ func eligible(st *stanza.Stanza) error {
 		case c.Space == NSChatStates:
 			state = true
 		case c.Is(stanza.NSClient, "thread"): // XEP-0085 §5.1: goes with a chat state
+		case c.Space == NSStanzaID, c.Space == NSDelay:
 		default:
 			content = true
 			body = body || c.Is(stanza.NSClient, "body")
 		}
-		return true
-	})
+		return left > 0
+	}
+	if left > 0 {
+		st.Each(look)
+	}
 	switch {
 	case noStore && body:
 		return &stanza.Error{Condition: stanza.ServiceUnavailable}

@@ -8,6 +8,11 @@
 // messages with the stamps they had, and loses none. What arrives meanwhile takes
 // its place behind.
 //
+// A message that a session is about to have can be parked here meanwhile: its row
+// is written like any other, no drain looks for it, and it is deleted when the
+// session has it (Drop) or waits like any other when the session is lost (Return).
+// A new process knows of no sessions, so that every row it finds is mail.
+//
 //spec:xep-0160 1.0.1 complete | Best Practices for Handling Offline Messages | offline messages
 //spec:xep-0203 2.0 partial | Delayed Delivery | stamps of offline messages
 //spec:xep-0334 1.0.0 partial | Message Processing Hints | no-store and store
@@ -34,6 +39,7 @@ const (
 	NSDelay      = "urn:xmpp:delay"                        // XEP-0203
 	NSHints      = "urn:xmpp:hints"                        // XEP-0334
 	NSChatStates = "http://jabber.org/protocol/chatstates" // XEP-0085
+	NSStanzaID   = "urn:xmpp:sid:0"                        // XEP-0359
 )
 
 // Options of New. Zero fields take the defaults named.
@@ -42,6 +48,10 @@ type Options struct {
 	Bytes    int // they may have together, in octets: 16 MiB
 	Cache    int // accounts whose number of messages is remembered: 65536
 	Batch    int // messages read and deleted at a time: 256
+	// Covered tells whether a session gets from the account's archive what it has
+	// missed: messages that are there, too, are not brought to it once more but
+	// forgotten (XEP-0386 §3.2, XEP-0313 §6.1.1). Nil: none does.
+	Covered func(*module.Session) bool
 }
 
 func (o *Options) setDefaults() {
@@ -58,6 +68,8 @@ func (o *Options) setDefaults() {
 // Stats counts what happened since the start.
 type Stats struct {
 	Stored, Refused, Failed, Delivered atomic.Int64
+	Parked, Returned                   atomic.Int64 // rows written for messages on their way; of lost sessions
+	Covered                            atomic.Int64 // left to the archive
 }
 
 // Module is the offline feature.
@@ -69,8 +81,11 @@ type Module struct {
 	last  atomic.Int64 // the id last given
 	boxes *xsync.Map[jid.JID, *box]
 	known atomic.Int64 // boxes in the map
+	row   []byte       // belongs to the store's goroutine
 
-	drains sync.WaitGroup
+	writings sync.Pool // of *writing
+
+	drains drains
 
 	checked  module.Flag // the session has been given what there was
 	draining module.Flag // messages for the session wait behind older ones
@@ -79,7 +94,7 @@ type Module struct {
 // New returns the feature.
 func New(o Options) *Module {
 	o.setDefaults()
-	return &Module{opt: o, boxes: xsync.NewMap[jid.JID, *box]()}
+	return &Module{opt: o, boxes: xsync.NewMap[jid.JID, *box](), writings: sync.Pool{New: newWriting}}
 }
 
 //go:embed migrations/*.sql
@@ -106,6 +121,7 @@ func (m *Module) Register(h *module.Host) error {
 
 	h.Feature(module.Server, Feature)
 	h.NoSession(m.keep)
+	h.Park(m.Park)
 	h.Inbound(module.Rewrite, stanza.Message, m.queue)
 	h.Broadcast(module.Rewrite, m.announced)
 	h.Broadcast(module.Observe, m.arrived)
