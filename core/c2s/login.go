@@ -391,6 +391,14 @@ func awaitBind(ctx context.Context, s *session) (state, error) {
 		return nil, nil
 	case ev.Kind == stream.Opened:
 		return nil, stream.Err(stream.NotAuthorized, "no stream restart is due")
+	case ev.Is(NSManage, "resume"):
+		reply, ok := s.resume(ctx, ev.Tree())
+		if err := s.send(reply); err != nil || !ok {
+			return awaitBind, err
+		}
+		return nil, s.resumed()
+	case ev.Is(NSManage, "enable"):
+		return awaitBind, s.send(failed("unexpected-request")) // XEP-0198 §3: before a resource is bound
 	case !ev.Is(stanza.NSClient, "iq"):
 		return nil, stream.Err(stream.NotAuthorized, "a resource is to be bound first") // RFC 6120 §7.1
 	}
@@ -420,6 +428,16 @@ func awaitBind(ctx context.Context, s *session) (state, error) {
 	return nil, nil
 }
 
+// restrain sets the rates of what a bound stream may send.
+func (s *session) restrain() {
+	if s.opts.Rate > 0 {
+		s.limit = rate.NewLimiter(rate.Limit(s.opts.Rate), max(s.opts.Burst, 1))
+	}
+	if s.opts.Pace > 0 {
+		s.pace = rate.NewLimiter(rate.Limit(s.opts.Pace), max(s.opts.PaceBurst, 1))
+	}
+}
+
 // bind makes the session reachable under the resource asked for, or one of ours.
 func (s *session) bind(ctx context.Context, rq *stanza.Stanza, resource string) error {
 	fresh := func() jid.JID {
@@ -441,23 +459,16 @@ func (s *session) bind(ctx context.Context, rq *stanza.Stanza, resource string) 
 	peer, err := s.svc.router.Bind(router.Binding{
 		JID: full, Conn: s.conn, Conflict: opts.Conflict, MaxSessions: opts.MaxSessions, OutboxLimit: opts.Outbox,
 		Rename: fresh, Kick: s.kick,
-		Greet: func(full jid.JID) *stanza.Stanza {
-			return stanza.New(stanza.IQ, stanza.Result, jid.JID{}, jid.JID{}, rq.ID,
-				stanza.El(nsBind, "bind", stanza.TextEl(nsBind, "jid", full.String())))
-		},
+		Held: true,
 	})
 	if err != nil {
 		return err
 	}
 	s.peer, s.login = peer, nil
-	if opts.Rate > 0 {
-		s.limit = rate.NewLimiter(rate.Limit(opts.Rate), max(opts.Burst, 1))
-	}
-	if opts.Pace > 0 {
-		s.pace = rate.NewLimiter(rate.Limit(opts.Pace), max(opts.PaceBurst, 1))
-	}
+	s.restrain()
 	s.svc.settle(s)
 	s.svc.modules.SessionBound(ctx, peer)
-	peer.FlushOut()
+	peer.Begin(stanza.Raw(stanza.New(stanza.IQ, stanza.Result, jid.JID{}, jid.JID{}, rq.ID,
+		stanza.El(nsBind, "bind", stanza.TextEl(nsBind, "jid", peer.JID.String()))).String()))
 	return nil
 }

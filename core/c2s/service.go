@@ -56,6 +56,9 @@ type Options struct {
 	MaxSessions   int             // per account; 20
 	Conflict      router.Conflict // RFC 6120 §7.7.2.2
 	Outbox        int             // octets that may wait for one session; 4 MiB
+	Unacked       int             // stanzas that a peer with stream management may leave unacknowledged; 5,000
+	Resume        time.Duration   // that a session waits for its peer to resume it; 5 min, negative: not at all
+	AckEarly      bool            // XEP-0198: acknowledge a message once it is routed, not once it is safe
 	Rate          int             // octets a second from one session; 0: no limit
 	Burst         int             // octets; 4 x Rate
 	Pace          int             // stanzas a second from one session; 0: no limit
@@ -85,6 +88,10 @@ func (o *Options) defaults() {
 	if o.Outbox == 0 {
 		o.Outbox = 4 << 20
 	}
+	if o.Unacked == 0 {
+		o.Unacked = 5000
+	}
+	def(&o.Resume, 5*time.Minute)
 	if o.Burst == 0 {
 		o.Burst = 4 * o.Rate
 	}
@@ -122,6 +129,9 @@ type Service struct {
 	done  bool          // shutting down
 	quit  chan struct{} // closed then
 	idle  sync.WaitGroup
+
+	registry registry
+	debts    debts
 }
 
 // New returns a Service. Accept may be called at once.
@@ -133,6 +143,12 @@ func New(r *router.Router, mods *module.Host, opts Options) *Service {
 		quit: make(chan struct{}),
 	}
 	svc.opts.Store(&opts)
+	mods.StreamFeature(func(st module.Stage, _ string) stanza.Payload {
+		if st == module.AfterLogin {
+			return stanza.El(NSManage, "sm")
+		}
+		return nil
+	})
 	for _, h := range opts.Hosts {
 		if opts.Throttle != nil {
 			h.Backend = throttled{h.Backend, opts.Throttle, h.Domain}
@@ -205,6 +221,13 @@ func (svc *Service) forget(s *session) {
 	svc.idle.Done()
 }
 
+// forgetBound takes a stream from those that are watched for silence.
+func (svc *Service) forgetBound(s *session) {
+	svc.mu.Lock()
+	delete(svc.bound, s)
+	svc.mu.Unlock()
+}
+
 // settle moves a session from those with a deadline to those that are watched
 // for silence.
 func (svc *Service) settle(s *session) {
@@ -238,6 +261,7 @@ func (svc *Service) Run(ctx context.Context) {
 			return
 		case now := <-tick.C:
 			svc.expire(now)
+			svc.sweep(now)
 			every := min(max(svc.opts.Load().PingAfter/4, time.Second), 15*time.Second)
 			if now.Sub(last) >= every {
 				last = now
@@ -294,7 +318,7 @@ func (svc *Service) probe(now time.Time) {
 	}
 	t.Flush()
 	for _, s := range dead {
-		s.kick(stream.Err(stream.ConnectionTimeout, "no answer to a ping")) // RFC 6120 §4.9.3.4
+		s.conn.Close(stream.Err(stream.ConnectionTimeout, "no answer to a ping")) // RFC 6120 §4.9.3.4
 	}
 }
 
@@ -326,6 +350,7 @@ func (svc *Service) Shutdown(ctx context.Context) {
 		}
 		<-over
 	}
+	svc.expireAll()
 }
 
 // pause waits, but not longer than the service lives.

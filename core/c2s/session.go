@@ -25,18 +25,22 @@ type session struct {
 	deadline   time.Time   // constant
 	over       func()      // constant; called at the very end; may be nil
 	pinged     atomic.Bool // owned by Service.probe
+	kicked     atomic.Bool // ended from outside, for good
 
 	host    *virtualHost // named by the first header
 	lang    string       // of the peer's header
 	login   *login       // nil once bound
 	account jid.JID      // zero until authenticated
 	peer    *router.Session
+	managed *managed // nil without stream management
 	turn    router.Turn
 	packet  router.Packet
 	limit   *rate.Limiter // of octets; nil: none
 	pace    *rate.Limiter // of stanzas; nil: none
 	idle    func()        // turn.Flush
 	event   stream.Event  // what serve is at
+
+	resumeFrom uint32 // the peer's 'h' in <resume/>
 }
 
 // state does one step of a stream and names the next; nil ends the stream.
@@ -82,10 +86,16 @@ func (s *session) finish(ctx context.Context, err error) {
 	case errors.As(err, &end):
 		s.svc.Stats.StreamFails.Add(1)
 		s.svc.log.Debug("stream ended with an error", "jid", s.name(), "condition", string(end.Condition), "cause", end.Cause)
-	case err != nil && !stream.Gone(err):
+	case err != nil && err != errPeer && !stream.Gone(err):
 		s.svc.log.Debug("connection failed", "jid", s.name(), "err", err)
 	}
-	if s.peer != nil {
+	ends := s.peer != nil
+	if s.managed != nil {
+		// XEP-0198 §7: a stream that was not closed is unfinished.
+		ends = !s.managed.release(s, end != nil || err == nil || s.kicked.Load())
+		s.svc.forgetBound(s)
+	}
+	if ends {
 		s.unbind(ctx, end != nil || err == nil)
 	}
 	s.conn.Close(end)
@@ -93,7 +103,7 @@ func (s *session) finish(ctx context.Context, err error) {
 		_, lost = s.conn.Read(nil)
 	}
 	s.conn.Abort()
-	if s.peer != nil {
+	if ends {
 		s.peer.Drop() // what has not left by now never will
 	}
 	s.svc.forget(s)
@@ -116,12 +126,16 @@ func (s *session) kick(e *stream.Error) {
 		s.conn.Abort()
 		return
 	}
+	s.kicked.Store(true)
 	s.conn.Close(e)
 }
 
 // unbind takes the session out of the router and tells the modules. With orderly
 // what waits for the peer is still sent.
 func (s *session) unbind(ctx context.Context, orderly bool) {
+	if s.managed != nil {
+		s.svc.lapse(s.managed)
+	}
 	s.svc.router.Unbind(s.peer)
 	if orderly {
 		s.turn.Flush()
@@ -160,9 +174,7 @@ func (s *session) serve(ctx context.Context) error {
 		case stream.Opened:
 			return stream.Err(stream.NotAuthorized, "no stream restart is due") // RFC 6120 §4.3.3
 		}
-		if err = s.receive(ctx, &s.event); err == errPeer {
-			return nil
-		} else if err != nil {
+		if err = s.receive(ctx, &s.event); err != nil {
 			return err
 		}
 	}
@@ -198,6 +210,11 @@ func (s *session) receive(ctx context.Context, ev *stream.Event) error {
 			return stream.Err(stream.InvalidNamespace, "") // RFC 6120 §4.9.3.10
 		case ev.Is(stream.NSStream, "error"):
 			return errPeer
+		case space == NSManage:
+			return s.manage(ev)
+		}
+		if f := s.svc.modules.NonzaFor(space, string(ev.Index.Local.Bytes(ev.Raw))); f != nil {
+			return f(ctx, s.peer, &s.turn, ev.Tree())
 		}
 		return stream.Err(stream.UnsupportedStanzaType, "") // RFC 6120 §4.9.3.24
 	}
@@ -211,16 +228,24 @@ func (s *session) receive(ctx context.Context, ev *stream.Event) error {
 	if st.Lang == "" {
 		st.Lang = s.lang // RFC 6120 §8.1.5
 	}
+	var rc *router.Receipt
+	if s.managed != nil && kind == stanza.Message && !s.opts.AckEarly {
+		rc = s.managed.arrive()
+		defer rc.Release(nil)
+	}
 	if err == nil {
 		err = check(st)
 	}
 	if err == nil {
-		err = s.route(ctx, st)
+		err = s.route(ctx, st, rc)
 	}
 	if err != nil {
-		return s.answer(st, err)
+		err = s.answer(st, err)
 	}
-	return nil
+	if s.managed != nil && rc == nil {
+		s.managed.arrived()
+	}
+	return err
 }
 
 // attr returns an attribute of the start tag as written.
@@ -259,9 +284,9 @@ func check(st *stanza.Stanza) error {
 }
 
 // route brings a checked stanza on its way.
-func (s *session) route(ctx context.Context, st *stanza.Stanza) error {
+func (s *session) route(ctx context.Context, st *stanza.Stanza, rc *router.Receipt) error {
 	p := &s.packet
-	*p = router.Packet{Stanza: st, Session: s.peer, Turn: &s.turn, Targets: p.Targets[:0]}
+	*p = router.Packet{Stanza: st, Session: s.peer, Turn: &s.turn, Receipt: rc, Targets: p.Targets[:0]}
 	defer p.Forget()
 	if st.To.IsZero() {
 		if st.Kind == stanza.Presence {
