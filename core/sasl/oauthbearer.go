@@ -109,6 +109,10 @@ func (x *oauthBearer) Step(ctx context.Context, response []byte) ([]byte, bool, 
 	if err != nil {
 		return nil, false, err
 	}
+	// Without a name the peer's address alone decides.
+	if err := x.server.admit(ctx, asked); err != nil {
+		return nil, false, err
+	}
 	local, err := x.tokens.CheckToken(ctx, asked, m.token)
 	var refused *TokenRefusal
 	switch {

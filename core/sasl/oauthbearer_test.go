@@ -47,6 +47,80 @@ func startBearer(b *bearers) *oauthBearer {
 	return &oauthBearer{server: New(jid.Must("example.com"), b, Options{}), tokens: b}
 }
 
+// OAUTHBEARER is offered where tokens can be checked and nobody listens, before
+// PLAIN, and goes to the backend that can check them, though another is around it.
+func TestBearerOffer(t *testing.T) {
+	b := newBearers()
+	for name, tt := range map[string]struct {
+		backend Backend
+		secure  bool
+		opts    Options
+		want    string
+	}{
+		"protected":     {b, true, Options{Hashes: []Hash{SHA256}}, "SCRAM-SHA-256 OAUTHBEARER PLAIN"},
+		"tokens alone":  {b, true, Options{Hashes: []Hash{}, NoPlain: true}, "OAUTHBEARER"},
+		"in the clear":  {b, false, Options{Hashes: []Hash{SHA256}}, "SCRAM-SHA-256"},
+		"no tokens":     {&b.accounts, true, Options{Hashes: []Hash{}}, "PLAIN"},
+		"wrapped":       {&gated{b, nil, nil}, true, Options{Hashes: []Hash{}}, "OAUTHBEARER PLAIN"},
+		"wrapped twice": {&gated{&gated{b, nil, nil}, nil, nil}, true, Options{Hashes: []Hash{}}, "OAUTHBEARER PLAIN"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := New(jid.Must("example.com"), tt.backend, tt.opts).Offer(tt.secure, nil)
+			if got := strings.Join(o.Mechanisms(), " "); got != tt.want {
+				t.Fatalf("offers %q, want %q", got, tt.want)
+			}
+			x, err := o.Start("OAUTHBEARER")
+			if !strings.Contains(tt.want, "OAUTHBEARER") {
+				expect(t, err, InvalidMechanism)
+				return
+			}
+			expect(t, err, "")
+			if _, done, err := x.Step(t.Context(), b64(t, rfcResponse)); !done || err != nil || x.Username() != "user" {
+				t.Errorf("%v, %v: logged in %q", done, err, x.Username())
+			}
+		})
+	}
+}
+
+// gated is a backend with a gate before it.
+type gated struct {
+	Backend
+	err   error
+	asked []string
+}
+
+func (g *gated) Unwrap() Backend { return g.Backend }
+
+func (g *gated) Admit(_ context.Context, username string) error {
+	g.asked = append(g.asked, username)
+	return g.err
+}
+
+// The gate is asked before the token is looked at, also by those who name nobody.
+func TestBearerGate(t *testing.T) {
+	for message, want := range map[string]string{
+		"n,a=user@example.com,\x01auth=Bearer " + rfcToken + "\x01\x01": "user",
+		"n,,\x01auth=Bearer " + rfcToken + "\x01\x01":                   "",
+	} {
+		for _, refusal := range []error{nil, &Failure{Condition: TemporaryAuthFailure}} {
+			b := newBearers()
+			b.asked = "nobody yet"
+			g := &gated{b, refusal, nil}
+			x := start(t, New(jid.Must("example.com"), g, Options{}).Offer(true, nil), "OAUTHBEARER")
+			_, done, err := x.Step(t.Context(), []byte(message))
+			if len(g.asked) != 1 || g.asked[0] != want {
+				t.Errorf("the gate was asked for %q, want %q", g.asked, want)
+			}
+			if refusal == nil && (!done || err != nil) || refusal != nil && b.asked != "nobody yet" {
+				t.Errorf("gate %v: %v, %v, the backend was asked for %q", refusal, done, err, b.asked)
+			}
+			if refusal != nil {
+				expect(t, err, TemporaryAuthFailure)
+			}
+		}
+	}
+}
+
 // The messages of RFC 7628 §4.1, §4.3 and §4.4, decoded from the RFC's base64.
 const (
 	rfcResponse = "bixhPXVzZXJAZXhhbXBsZS5jb20sAWhvc3Q9c2VydmVyLmV4YW1wbGUuY29tAXBvcnQ9MTQz" +
