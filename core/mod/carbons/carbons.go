@@ -112,7 +112,11 @@ func (m *Module) copySent(_ context.Context, p *module.Packet) error {
 			if !eligible(p.Stanza, true) {
 				return nil
 			}
-			made = wrap("sent", p.Stanza, p.Session)
+			sent := p.Sent // with the id that it has in the sender's archive
+			if sent == nil {
+				sent = p.Stanza
+			}
+			made = wrap("sent", sent, p.Session)
 		}
 		s.DeliverTo(p.Turn, made, s.JID, nil)
 	}
