@@ -83,10 +83,12 @@ func Default() *Config {
 			Mechanisms: []string{"SCRAM-SHA-512", "SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN"},
 			Iterations: 10000,
 		},
-		REST:     REST{MaxBody: 1 << 20, Rate: 0},
-		Webhooks: []Webhook{},
-		Metrics:  Metrics{Enabled: true},
-		Shutdown: Shutdown{Grace: 10 * time.Second},
+		StreamManagement: StreamManagement{Resume: 5 * time.Minute, Unacknowledged: 5000, Promise: true},
+		Archive:          Archive{Default: "always", PageLimit: 250, Search: true},
+		REST:             REST{MaxBody: 1 << 20, Rate: 0},
+		Webhooks:         []Webhook{},
+		Metrics:          Metrics{Enabled: true},
+		Shutdown:         Shutdown{Grace: 10 * time.Second},
 	}
 }
 

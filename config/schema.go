@@ -31,6 +31,10 @@ type Config struct {
 	WebSocket WebSocket `yaml:"websocket"`
 	// How clients log in (RFC 6120 section 6).
 	SASL SASL `yaml:"sasl"`
+	// Sessions that survive the loss of their connection (XEP-0198).
+	StreamManagement StreamManagement `yaml:"stream_management"`
+	// What accounts have sent and received, kept for them (XEP-0313).
+	Archive Archive `yaml:"archive"`
 	// The REST interface, served by listeners with the endpoint rest.
 	REST REST `yaml:"rest"`
 	// Where messages are posted as JSON. A webhook owns whole gateway domains,
@@ -204,6 +208,36 @@ type SASL struct {
 	// Rounds of PBKDF2 for passwords set from now on. RFC 7677 asks for at least
 	// 4096; clients do this work at each login.
 	Iterations int `yaml:"iterations" range:"4096..10000000"`
+}
+
+// StreamManagement tunes XEP-0198.
+type StreamManagement struct {
+	// How long a session without a connection waits for its client to resume it.
+	// What it has not acknowledged is then kept as if it had been offline.
+	Resume time.Duration `yaml:"resume" range:"1s..24h" zero:"sessions cannot be resumed" live:"true"`
+	// Stanzas that a client may leave unacknowledged; beyond them its session is
+	// ended. Their octets are bounded by limits.outbox_size.
+	Unacknowledged int `yaml:"unacknowledged" range:"10..1000000" live:"true"`
+	// A message is acknowledged when it is safe: on the disk, or acknowledged by
+	// its recipient. Switched off, when it has been handled: an acknowledged
+	// message is then lost if the server dies with it.
+	Promise bool `yaml:"promise" live:"true"`
+}
+
+// Archive tunes the archives of accounts.
+type Archive struct {
+	// Which messages are kept for accounts that have set no preference: always,
+	// roster (those from and to contacts) or never.
+	Default string `yaml:"default" oneof:"always,roster,never"`
+	// How long a message is kept.
+	MaxAge time.Duration `yaml:"max_age" range:"1h..876000h" zero:"for ever"`
+	// Octets of messages kept for one account; the oldest go first.
+	MaxSize Size `yaml:"max_size" range:"64KiB..1TiB" zero:"no limit"`
+	// Messages in one page of an answer, if a client asks for more.
+	PageLimit int `yaml:"page_limit" range:"10..1000"`
+	// Clients may search the text of messages (XEP-0431). An account's archive is
+	// indexed when it first searches.
+	Search bool `yaml:"search"`
 }
 
 // REST tunes the REST interface.

@@ -149,6 +149,11 @@ func sessionOptions(cfg *config.Config) c2s.Options {
 	if o.PingAfter == 0 {
 		o.PingAfter = -1
 	}
+	sm := cfg.StreamManagement
+	o.Unacked, o.Resume, o.AckEarly = sm.Unacknowledged, sm.Resume, !sm.Promise
+	if o.Resume == 0 {
+		o.Resume = -1
+	}
 	return o
 }
 
