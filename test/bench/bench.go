@@ -107,6 +107,7 @@ const (
 	presenceFrom = 100
 	offlineFrom  = 200
 	restFrom     = 280
+	pageFrom     = 290
 	idleFrom     = 300
 )
 

@@ -41,6 +41,8 @@ func figures() []figure {
 		{"sm-chat-32", "cpu_us", "chat with stream management, window 32", "µs", goal{ofPeer: 1. / 8}},
 		{"sm-chat-32", "cpu_us", "the same, beside our plain chat", "µs", goal{ofOwn: 1.2, own: "trivium plain"}},
 		{"archive-chat", "cpu_us", "chat with both archives on, window 32", "µs", goal{ofPeer: 1. / 20}},
+		{"archive-page", "cpu_us", "archive page of 50", "µs", goal{ofPeer: 1. / 5}},
+		{"hibernated", "pss_kb", "hibernated session, PSS", "kB", goal{value: 6}},
 		{"latency-1000", "p99_ms", "p99 latency at 1,000 msg/s", "ms", goal{ofRelay: 1.5}},
 		{"latency-5000", "p99_ms", "p99 latency at 5,000 msg/s", "ms", goal{ofRelay: 1.5}},
 	}

@@ -37,7 +37,7 @@ modules_disabled = { "s2s" }
 authentication = "internal_hashed"
 password_hash = "SHA-256"
 default_iteration_count = 4096
-storage = "internal"
+default_storage = "internal"
 c2s_require_encryption = false
 c2s_interfaces = { "127.0.0.1" }
 c2s_ports = { {tcp} }
@@ -60,6 +60,14 @@ archive_expires_after = "never"
 storage_archive_item_limit = 10000000
 `
 
+// prosodySQL puts them into SQLite instead.
+const (
+	storeSQLite = "sqlite"
+	prosodySQL  = `storage = { archive = "sql"; }
+sql = { driver = "SQLite3"; database = "archive.db"; }
+`
+)
+
 func (p *prosody) configured(su setup) string {
 	modules, options := "", ""
 	if su.sm {
@@ -68,6 +76,9 @@ func (p *prosody) configured(su setup) string {
 	if su.archive {
 		modules += ` "mam";`
 		options = prosodyArchive
+		if su.store == storeSQLite {
+			options += prosodySQL
+		}
 	}
 	return strings.NewReplacer("{modules}", modules, "{options}", options).Replace(p.config)
 }

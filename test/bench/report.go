@@ -164,7 +164,7 @@ var columns = [...]struct{ metric, heading string }{
 	{"p99_ms", "p99 ms"},
 	{"max_ms", "max ms"},
 	{"lag_p99_ms", "lag p99 ms"},
-	{"pss_kb", "PSS kB per connection"},
+	{"pss_kb", "PSS kB per session"},
 	{"base_mb", "PSS MB before"},
 	{"cpu_percent", "CPU % while idle"},
 	{"per_second", "per second"},

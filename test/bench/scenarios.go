@@ -22,6 +22,14 @@ var (
 	bothSetup    = setup{sm: true, archive: true}
 )
 
+// archiveVariants are the peers' archives in other stores.
+func archiveVariants(run runner) []variant {
+	return []variant{
+		{name: "ejabberd mnesia", server: "ejabberd", setup: setup{archive: true, store: storeMnesia}, run: run},
+		{name: "prosody sqlite", server: "prosody", setup: setup{archive: true, store: storeSQLite}, run: run},
+	}
+}
+
 // scenarios lists everything that can be measured, in the order of the report.
 func scenarios() []scenario {
 	talk := func(r road, window int) runner { return chat{road: r, window: window}.run }
@@ -61,7 +69,7 @@ func scenarios() []scenario {
 		{
 			name: "archive-chat", title: "Chat with both users' archives on, TCP, " + pairs + ", window 32",
 			setup: archiveSetup, run: talk(roadTCP, 32),
-			also: []variant{{name: "ejabberd mnesia", server: "ejabberd", setup: setup{archive: true, store: storeMnesia}, run: talk(roadTCP, 32)}},
+			also: archiveVariants(talk(roadTCP, 32)),
 		},
 		{
 			name: "sm-archive-chat", title: "Chat with stream management and archives, TCP, " + pairs + ", window 32",
@@ -70,9 +78,14 @@ func scenarios() []scenario {
 				{name: "ejabberd mnesia", server: "ejabberd", setup: setup{sm: true, archive: true, store: storeMnesia}, run: managed(32)},
 			},
 		},
+		{
+			name: "archive-page", title: fmt.Sprintf("Archive pages of %d results, archives of %d messages", pageSize, pageArchive),
+			setup: archiveSetup, run: runPages, also: archiveVariants(runPages),
+		},
 		{name: "latency-1000", title: "Open loop, 1,000 messages per second, " + pairs + ", TCP", relay: true, quiet: true, run: latency(1000)},
 		{name: "latency-5000", title: "Open loop, 5,000 messages per second, " + pairs + ", TCP", relay: true, quiet: true, run: latency(5000)},
 		{name: "idle-tcp", title: "Idle connections with presence, TCP without TLS", fresh: true, heap: true, run: idle(roadTCP)},
+		{name: "hibernated", title: "Hibernated sessions, presence sent, connection cut", fresh: true, heap: true, setup: managedSetup, run: runHibernated},
 		{name: "idle-tls", title: "Idle connections with presence, Direct TLS", fresh: true, heap: true, run: idle(roadDirectTLS)},
 	}
 }

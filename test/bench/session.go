@@ -68,7 +68,12 @@ func login(ctx context.Context, ep endpoint, r road, user string) (*session, err
 	if err != nil {
 		return nil, fmt.Errorf("%s over %s: %w", user, r, err)
 	}
-	if err := s.establish(ep, r, user); err != nil {
+	s.buf = make([]byte, 4096)
+	if err = s.authenticated(ep, r, user); err == nil {
+		err = s.bind()
+	}
+	s.buf = nil
+	if err != nil {
 		_ = s.close()
 		return nil, fmt.Errorf("%s over %s: %w", user, r, err)
 	}
@@ -133,10 +138,8 @@ func connect(ctx context.Context, ep endpoint, r road) (*session, error) {
 	return s, nil
 }
 
-// establish negotiates the stream up to a bound resource.
-func (s *session) establish(ep endpoint, r road, user string) error {
-	s.buf = make([]byte, 4096)
-	defer func() { s.buf = nil }()
+// authenticated negotiates the stream up to the features that follow SASL.
+func (s *session) authenticated(ep endpoint, r road, user string) error {
 	if err := s.open(ep.domain, false); err != nil {
 		return err
 	}
@@ -176,9 +179,12 @@ func (s *session) establish(ep endpoint, r road, user string) error {
 	if err := s.open(ep.domain, true); err != nil { // RFC 6120 §6.4.6
 		return err
 	}
-	if _, err := s.await("<stream:features", "<features"); err != nil {
-		return err
-	}
+	_, err = s.await("<stream:features", "<features")
+	return err
+}
+
+// bind binds the resource "b" (RFC 6120 §7.7).
+func (s *session) bind() error {
 	result, err := s.query("set", "bind", "<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>b</resource></bind>")
 	if err != nil {
 		return err
