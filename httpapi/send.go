@@ -229,6 +229,7 @@ func noScope(w http.ResponseWriter, detail string) *Problem {
 func (a *API) send(r *http.Request, st *stanza.Stanza) *Problem {
 	safe := make(chan error, 1)
 	receipt := router.NewReceipt(func(err error) { safe <- err })
+	receipt.Prompt = true // somebody waits for our answer
 	turn := turns.Get().(*router.Turn)
 	err := a.opts.Router.Send(r.Context(), turn, st, receipt)
 	turn.Flush()

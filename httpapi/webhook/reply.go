@@ -151,6 +151,7 @@ func (e *endpoint) deliver(list []*stanza.Stanza, done func(error)) {
 				}
 			}
 		})
+		rc.Prompt = true // the next post waits for this one
 		err := s.opts.Router.Send(s.ctx, &t, st, rc)
 		if err != nil && refusal(err) != nil {
 			s.log.Debug("a reply of a webhook was refused", "webhook", e.Name, "err", err)

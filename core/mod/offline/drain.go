@@ -238,6 +238,7 @@ func (d *drain) deliver() bool {
 	left := make(chan struct{})
 	f := &flight{since: d.m.host.Now(), stanzas: make([]*stanza.Stanza, len(d.rows)), back: make([]bool, len(d.rows))}
 	f.receipt = module.NewReceipt(func(error) { close(left) })
+	f.receipt.Stored = true
 	for i, r := range d.rows {
 		f.stanzas[i] = r.st
 	}
