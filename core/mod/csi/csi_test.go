@@ -1,0 +1,222 @@
+package csi_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"trivium/core/jid"
+	"trivium/core/mod/csi"
+	"trivium/core/mod/modtest"
+	"trivium/core/module"
+	"trivium/core/stanza"
+)
+
+const (
+	state     = `<composing xmlns='http://jabber.org/protocol/chatstates'/>`
+	body      = `<body>Art thou not Romeo?</body>`
+	hint      = `<no-store xmlns='urn:xmpp:hints'/>`
+	id        = `<stanza-id xmlns='urn:xmpp:sid:0' by='juliet@example.org' id='1'/>`
+	displayed = `<displayed xmlns='urn:xmpp:chat-markers:0' id='1'/>`
+	event     = `<event xmlns='http://jabber.org/protocol/pubsub#event'><items node='%s'/></event>`
+	room      = `<x xmlns='http://jabber.org/protocol/muc#user'>%s</x>`
+	self      = "juliet@example.org"
+)
+
+func carbon(direction, message string) string {
+	return `<message from='juliet@example.org' to='juliet@example.org/phone' type='chat'><` + direction + ` xmlns='urn:xmpp:carbons:2'>` +
+		`<forwarded xmlns='urn:xmpp:forward:0'>` + strings.Replace(message, "<message", "<message xmlns='jabber:client'", 1) +
+		`</forwarded></` + direction + `></message>`
+}
+
+// XEP-0352 §3.2 leaves to the server what can wait.
+func TestClassify(t *testing.T) {
+	const to = ` to='juliet@example.org/phone' from='%s'`
+	msg := func(from, typ, payload string) string {
+		return fmt.Sprintf(`<message`+to+` type='%s'>%s</message>`, from, typ, payload)
+	}
+	pres := func(typ, payload string) string {
+		return fmt.Sprintf(`<presence`+to+`%s>%s</presence>`, "romeo@example.net/orchard", typ, payload)
+	}
+	const romeo, muc = "romeo@example.net/orchard", "cave@rooms.example/romeo"
+	m := csi.New(csi.Options{})
+	for _, tt := range []struct {
+		name, xml string
+		want      csi.Urgency
+	}{
+		{"iq request", `<iq type='get' id='1'><ping xmlns='urn:xmpp:ping'/></iq>`, csi.Now},
+		{"iq result", `<iq type='result' id='1'/>`, csi.Now},
+
+		{"available", pres("", `<show>away</show>`), csi.Latest},
+		{"unavailable", pres(" type='unavailable'", ""), csi.Latest},
+		{"subscription request", pres(" type='subscribe'", ""), csi.Now},
+		{"subscription approved", pres(" type='subscribed'", ""), csi.Now},
+		{"presence error", pres(" type='error'", ""), csi.Now},
+		{"occupant of a room", pres("", fmt.Sprintf(room, `<item affiliation='member' role='participant'/>`)), csi.Latest},
+		{"joined a room, XEP-0045 §7.2.2", pres("", fmt.Sprintf(room, `<status code='110'/>`)), csi.Now},
+		{"removed from a room, XEP-0045 §8.2", pres(" type='unavailable'", fmt.Sprintf(room, `<status code='307'/><status code='110'/>`)), csi.Now},
+		{"a number in a name", pres("", fmt.Sprintf(room, `<item nick='110'/>`)), csi.Latest},
+
+		{"chat", msg(romeo, "chat", body), csi.Now},
+		{"chat with a state", msg(romeo, "chat", state+body), csi.Now},
+		{"room message", msg(muc, "groupchat", body), csi.Now},
+		{"announcement", msg("example.org", "headline", body), csi.Now},
+		{"subject alone", msg(romeo, "normal", `<subject>x</subject>`), csi.Now},
+		{"subject of a room, XEP-0045 §7.2.15", msg(muc, "groupchat", `<subject>x</subject>`), csi.Later},
+		{"error", msg(romeo, "error", state), csi.Now},
+		{"nothing", msg(romeo, "chat", ""), csi.Later},
+
+		{"typing", msg(romeo, "chat", state), csi.Latest},
+		{"typing, as sent by clients", msg(romeo, "chat", state+`<thread>t</thread>`+hint+id), csi.Latest},
+		{"typing in a room", msg(muc, "groupchat", state), csi.Latest},
+		{"receipt", msg(romeo, "chat", `<received xmlns='urn:xmpp:receipts' id='1'/>`+id), csi.Later},
+		{"receipt and state", msg(romeo, "chat", state+`<received xmlns='urn:xmpp:receipts' id='1'/>`), csi.Later},
+		{"marker", msg(romeo, "chat", displayed), csi.Later},
+		{"reaction", msg(romeo, "chat", `<reactions xmlns='urn:xmpp:reactions:0' id='1'><reaction>x</reaction></reactions>`+hint), csi.Later},
+		{"hint alone", msg(romeo, "chat", hint), csi.Later},
+
+		{"OMEMO 0.3", msg(romeo, "chat", `<encrypted xmlns='eu.siacs.conversations.axolotl'><header sid='1'/><payload>eA==</payload></encrypted>`), csi.Now},
+		{"OMEMO", msg(romeo, "chat", `<encrypted xmlns='urn:xmpp:omemo:2'><header sid='1'/><payload>eA==</payload></encrypted>`), csi.Now},
+		{"OMEMO keys", msg(romeo, "chat", `<encrypted xmlns='urn:xmpp:omemo:2'><header sid='1'/></encrypted><encryption xmlns='urn:xmpp:eme:0' namespace='urn:xmpp:omemo:2'/>`), csi.Later},
+		{"OX", msg(romeo, "chat", `<openpgp xmlns='urn:xmpp:openpgp:0'>eA==</openpgp>`), csi.Now},
+		{"PGP", msg(romeo, "chat", `<x xmlns='jabber:x:encrypted'>eA==</x>`), csi.Now},
+
+		{"invitation, XEP-0045 §7.8.2", msg("cave@rooms.example", "normal", fmt.Sprintf(room, `<invite from='romeo@example.net'/>`)), csi.Now},
+		{"direct invitation, XEP-0249", msg(romeo, "normal", `<x xmlns='jabber:x:conference' jid='cave@rooms.example'/>`), csi.Now},
+		{"room configuration, XEP-0045 §10.2.1", msg("cave@rooms.example", "groupchat", fmt.Sprintf(room, `<status code='104'/>`)), csi.Later},
+		{"call, XEP-0353", msg(romeo, "chat", `<propose xmlns='urn:xmpp:jingle-message:0' id='1'/><store xmlns='urn:xmpp:hints'/>`), csi.Now},
+		{"call taken back", msg(romeo, "chat", `<retract xmlns='urn:xmpp:jingle-message:0' id='1'/>`), csi.Now},
+		{"attention, XEP-0224", msg(romeo, "headline", `<attention xmlns='urn:xmpp:attention:0'/>`), csi.Now},
+		{"archive", msg("juliet@example.org", "", `<result xmlns='urn:xmpp:mam:2' id='1'/>`), csi.Now},
+		{"unknown", msg(romeo, "", `<x xmlns='urn:example'/>`), csi.Now},
+		{"unknown beside a state", msg(romeo, "", state+`<x xmlns='urn:example'/>`), csi.Now},
+
+		{"avatar", msg("romeo@example.net", "headline", fmt.Sprintf(event, "urn:xmpp:avatar:metadata")), csi.Later},
+		{"own bookmarks", msg(self, "headline", fmt.Sprintf(event, "urn:xmpp:bookmarks:1")), csi.Later},
+		{"read elsewhere, XEP-0490", msg(self, "headline", fmt.Sprintf(event, "urn:xmpp:mds:displayed:0")), csi.Now},
+		{"read by another", msg("romeo@example.net", "headline", fmt.Sprintf(event, "urn:xmpp:mds:displayed:0")), csi.Later},
+
+		{"received elsewhere", carbon("received", msg(romeo, "chat", body)), csi.Now},
+		{"typing, elsewhere", carbon("received", msg(romeo, "chat", state)), csi.Later},
+		{"marker, elsewhere", carbon("received", msg(romeo, "chat", displayed)), csi.Later},
+		{"OMEMO keys, elsewhere", carbon("received", msg(romeo, "chat", `<encrypted xmlns='urn:xmpp:omemo:2'><header sid='1'/></encrypted>`)), csi.Later},
+		{"sent elsewhere", carbon("sent", msg(self+"/desk", "chat", body)), csi.Now},
+		{"read elsewhere, XEP-0333", carbon("sent", msg(self+"/desk", "chat", displayed)), csi.Now},
+		{"typed elsewhere", carbon("sent", msg(self+"/desk", "chat", state)), csi.Later},
+		{"forged carbon", strings.Replace(carbon("received", msg(romeo, "chat", state)), "from='juliet@example.org'", "from='mallory@example.net'", 1), csi.Now},
+	} {
+		if got := m.Classify(jid.Must(self), modtest.Parse(t, tt.xml)); got != tt.want {
+			t.Errorf("%s: %d, want %d\n%s", tt.name, got, tt.want, tt.xml)
+		}
+	}
+}
+
+func start(t testing.TB, o csi.Options) (*modtest.Server, *modtest.Client, func(string)) {
+	s := modtest.New(t, csi.New(o))
+	juliet := s.Connect("juliet@example.org/phone")
+	return s, juliet, func(local string) {
+		t.Helper()
+		var turn module.Turn
+		if err := s.Host.NonzaFor(csi.NS, local)(t.Context(), juliet.Session, &turn, stanza.El(csi.NS, local)); err != nil {
+			t.Fatal(err)
+		}
+		turn.Flush()
+	}
+}
+
+// What can wait comes in front of what cannot, or when the user is back; of
+// presence and chat states the last.
+func TestHold(t *testing.T) {
+	s, juliet, indicate := start(t, csi.Options{})
+	romeo := s.Connect("romeo@example.net/orchard")
+	const (
+		away   = `<presence to='juliet@example.org/phone'><show>away</show></presence>`
+		back   = `<presence to='juliet@example.org/phone'/>`
+		typing = `<message to='juliet@example.org/phone' type='chat'>` + state + `</message>`
+		paused = `<message to='juliet@example.org/phone' type='chat'><paused xmlns='http://jabber.org/protocol/chatstates'/></message>`
+		read   = `<message to='juliet@example.org/phone' type='chat'>` + displayed + `</message>`
+		chat   = `<message to='juliet@example.org/phone' type='chat'>` + body + `</message>`
+	)
+	from := func(xml string) string {
+		i := strings.IndexByte(xml, ' ')
+		return xml[:i] + " from='romeo@example.net/orchard'" + xml[i:]
+	}
+	romeo.Send(typing)
+	juliet.Expect(from(typing)) // XEP-0352 §5: active until the client says otherwise
+
+	indicate("inactive")
+	for _, xml := range []string{away, typing, read, paused, back} {
+		romeo.Send(xml)
+	}
+	juliet.Quiet()
+	romeo.Send(chat)
+	juliet.Expect(from(read), from(paused), from(back), from(chat))
+
+	romeo.Send(away)
+	juliet.Quiet()
+	indicate("active")
+	juliet.Expect(from(away))
+	romeo.Send(typing)
+	juliet.Expect(from(typing))
+}
+
+// An operator may think otherwise.
+func TestUrgent(t *testing.T) {
+	s, juliet, indicate := start(t, csi.Options{Urgent: []string{"http://jabber.org/protocol/chatstates"}})
+	indicate("inactive")
+	s.Connect("romeo@example.net/orchard").Send(`<message to='juliet@example.org/phone' type='chat'>` + state + `</message>`)
+	if x := juliet.Next(); !strings.Contains(x, "composing") {
+		t.Error(x)
+	}
+}
+
+// XEP-0386: the state may be told while binding.
+func TestInline(t *testing.T) {
+	s, juliet, _ := start(t, csi.Options{})
+	if got := s.Host.InlineFeatures(); len(got) != 1 || got[0] != "urn:xmpp:csi:0" {
+		t.Errorf("features %v", got)
+	}
+	var turn module.Turn
+	p, err := s.Host.SwitchOn(t.Context(), juliet.Session, &turn, stanza.El(csi.NS, "inactive"))
+	if p != nil || err != nil {
+		t.Errorf("%v, %v", p, err)
+	}
+	romeo := s.Connect("romeo@example.net/orchard")
+	romeo.Send(`<presence to='juliet@example.org/phone'/>`)
+	juliet.Quiet()
+	romeo.Send(`<message to='juliet@example.org/phone' type='chat'>` + body + `</message>`)
+	for _, want := range []string{"<presence", "<message"} {
+		if x := juliet.Next(); !strings.HasPrefix(x, want) {
+			t.Errorf("got %s, want %s", x, want)
+		}
+	}
+}
+
+// XEP-0352 §4.1.
+func TestFeature(t *testing.T) {
+	s, _, _ := start(t, csi.Options{})
+	if got := s.Host.StreamFeatures(module.BeforeLogin, "example.org"); len(got) != 0 {
+		t.Errorf("%d features before authentication", len(got))
+	}
+	got := s.Host.StreamFeatures(module.AfterLogin, "example.org")
+	if len(got) != 1 || modtest.Diff(`<csi xmlns='urn:xmpp:csi:0'/>`, string(got[0].AppendXML(nil))) != "" {
+		t.Errorf("%v", got)
+	}
+}
+
+func BenchmarkClassify(b *testing.B) {
+	account, m := jid.Must(self), csi.New(csi.Options{})
+	for _, bb := range []struct{ name, xml string }{
+		{"presence", `<presence from='romeo@example.net/orchard'><show>away</show></presence>`},
+		{"chat", `<message from='romeo@example.net/orchard' type='chat'>` + body + `</message>`},
+		{"carbon", carbon("received", `<message from='romeo@example.net/orchard' type='chat'>`+body+`</message>`)},
+	} {
+		st := modtest.Parse(b, bb.xml)
+		b.Run(bb.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				m.Classify(account, st)
+			}
+		})
+	}
+}
