@@ -2,10 +2,12 @@ package c2s
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
+	"io"
 	"net/netip"
+	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/time/rate"
 
@@ -16,6 +18,7 @@ import (
 	"trivium/core/sasl"
 	"trivium/core/stanza"
 	"trivium/core/stream"
+	"trivium/core/wire"
 )
 
 // Namespaces of stream negotiation.
@@ -24,6 +27,7 @@ const (
 	nsSASL   = "urn:ietf:params:xml:ns:xmpp-sasl" // RFC 6120 §6
 	nsBind   = "urn:ietf:params:xml:ns:xmpp-bind" // RFC 6120 §7
 	nsSASLCB = "urn:xmpp:sasl-cb:0"               // XEP-0440 §2
+	nsLimits = "urn:xmpp:stream-limits:0"         // XEP-0478 §4.1
 )
 
 // langMax bounds an xml:lang that is remembered: it is written into every stanza
@@ -33,7 +37,9 @@ const langMax = 64
 
 // login is what a stream needs only until it is bound.
 type login struct {
-	offer    *sasl.Offer
+	from     jid.JID     // what the peer's header says; not to be trusted
+	offer    *sasl.Offer // of SASL as in RFC 6120; nil: none
+	offer2   *sasl.Offer // of SASL2; nil: none
 	attempts int
 	claimed  jid.JID // the account that the current attempt is for, once it is known
 }
@@ -49,26 +55,18 @@ type throttled struct {
 	host     jid.JID
 }
 
-func (b throttled) Keys(ctx context.Context, username string, h sasl.Hash) (sasl.Keys, bool, error) {
-	if err := b.allow(ctx, username); err != nil {
-		return sasl.Keys{}, false, err
-	}
-	return b.Backend.Keys(ctx, username, h)
-}
+// Unwrap lets the abilities of the Backend be found (sasl.As).
+func (b throttled) Unwrap() sasl.Backend { return b.Backend }
 
-func (b throttled) CheckPlain(ctx context.Context, username, password string) (bool, error) {
-	if err := b.allow(ctx, username); err != nil {
-		return false, err
-	}
-	return b.Backend.CheckPlain(ctx, username, password)
-}
-
-func (b throttled) allow(ctx context.Context, username string) error {
+// Admit implements sasl.Gate.
+func (b throttled) Admit(ctx context.Context, username string) error {
 	s, ok := ctx.Value(attemptKey{}).(*session)
 	if !ok {
 		return nil
 	}
-	s.login.claimed, _ = jid.New(username, b.host.Domain(), "")
+	if username != "" { // else nobody knows yet: the address alone decides
+		s.login.claimed, _ = jid.New(username, b.host.Domain(), "")
+	}
 	wait, err := b.throttle.Allow(s.remote(), s.login.claimed)
 	if err != nil {
 		return &sasl.Failure{Condition: sasl.TemporaryAuthFailure, Cause: err} // RFC 6120 §6.5.11
@@ -144,6 +142,16 @@ func (s *session) greet(h *stream.Header) *stream.Error {
 	if len(h.Lang) <= langMax {
 		s.lang = h.Lang
 	}
+	if s.login == nil {
+		s.login = &login{}
+	}
+	s.login.from = jid.JID{}
+	if from, err := jid.Parse(h.From); err == nil {
+		if from.Domain() != host.Domain.Domain() {
+			return stream.Err(stream.InvalidFrom, "the address is not of this host") // XEP-0388 §2.1
+		}
+		s.login.from = from.Bare().Clone()
+	}
 	return nil
 }
 
@@ -176,9 +184,6 @@ func (f features) AppendXML(dst []byte) []byte {
 
 // offerLogin sends the features of a stream that has not authenticated.
 func offerLogin(_ context.Context, s *session) (state, error) {
-	if s.login == nil {
-		s.login = &login{}
-	}
 	var f features
 	secure := s.conn.Info().Secure
 	if s.canSecure() {
@@ -199,6 +204,12 @@ func offerLogin(_ context.Context, s *session) (state, error) {
 			list.Add(stanza.TextEl(nsSASL, "mechanism", name))
 		}
 		f = append(f, list)
+		// XEP-0388 §5: "SASL2 MUST only be [...] offered by Servers after TLS
+		// negotiation". What it offers is the same, so that XEP-0474 has one hash.
+		if s.login.offer2 = nil; secure && len(s.login.offer.Mechanisms()) > 0 {
+			s.login.offer2 = s.login.offer
+			f = append(f, s.authentication())
+		}
 		if types := s.login.offer.BindingTypes(); len(types) > 0 {
 			cb := stanza.El(nsSASLCB, "sasl-channel-binding")
 			for _, t := range types {
@@ -207,8 +218,22 @@ func offerLogin(_ context.Context, s *session) (state, error) {
 			f = append(f, cb)
 		}
 		f = append(f, s.svc.modules.StreamFeatures(module.BeforeLogin, s.host.Domain.Domain())...)
+		f = append(f, limits(s.opts.Before, 0))
 	}
 	return awaitLogin, s.send(f)
+}
+
+// limits announces what the stream takes from here on, XEP-0478 §4.1. idle is the
+// silence after which the peer is asked for a sign of life; not said if 0 or less.
+func limits(l wire.Limits, idle time.Duration) stanza.Payload {
+	if l.Bytes <= 0 {
+		l = wire.DefaultLimits()
+	}
+	el := stanza.El(nsLimits, "limits", stanza.TextEl(nsLimits, "max-bytes", strconv.Itoa(l.Bytes)))
+	if idle > 0 {
+		el.Add(stanza.TextEl(nsLimits, "idle-seconds", strconv.FormatInt(int64(idle/time.Second), 10)))
+	}
+	return el
 }
 
 func (s *session) canSecure() bool {
@@ -230,10 +255,12 @@ func awaitLogin(ctx context.Context, s *session) (state, error) {
 		return startTLS, nil
 	case ev.Is(nsSASL, "auth"):
 		return s.authenticate(ctx, ev.Tree())
-	case ev.Is(nsSASL, "abort"):
-		return s.refuse(nil, &sasl.Failure{Condition: sasl.Aborted})
-	case ev.Is(nsSASL, "response"):
-		return s.refuse(nil, &sasl.Failure{Condition: sasl.MalformedRequest})
+	case ev.Is(nsSASL2, "authenticate"):
+		return s.authenticate2(ctx, ev.Tree())
+	case ev.Is(nsSASL, "abort"), ev.Is(nsSASL2, "abort"):
+		return s.refuse(ev.Space(), nil, &sasl.Failure{Condition: sasl.Aborted})
+	case ev.Is(nsSASL, "response"), ev.Is(nsSASL2, "response"):
+		return s.refuse(ev.Space(), nil, &sasl.Failure{Condition: sasl.MalformedRequest})
 	}
 	if stanza.KindOf(ev.Index.Local.Bytes(ev.Raw)) == stanza.IQ && ev.Space() == stanza.NSClient && s.login.offer != nil {
 		if ok, err := s.answerStranger(ctx, &ev); ok {
@@ -287,61 +314,80 @@ func startTLS(_ context.Context, s *session) (state, error) {
 	return opening, nil
 }
 
-// authenticate runs one exchange (RFC 6120 §6.4).
+// authenticate takes an attempt as in RFC 6120 §6.4.
 func (s *session) authenticate(ctx context.Context, auth *stanza.Element) (state, error) {
 	if s.login.offer == nil {
-		return s.refuse(nil, &sasl.Failure{Condition: sasl.EncryptionRequired}) // RFC 6120 §6.5.4
+		return s.refuse(nsSASL, nil, &sasl.Failure{Condition: sasl.EncryptionRequired}) // RFC 6120 §6.5.4
 	}
 	ex, err := s.login.offer.Start(auth.Attr("mechanism"))
 	if err != nil {
-		return s.refuse(nil, err)
+		return s.refuse(nsSASL, nil, err)
 	}
 	in, err := sasl.Decode(auth.Text())
+	if err != nil {
+		return s.refuse(nsSASL, ex, err)
+	}
+	out, err := s.exchange(ctx, nsSASL, ex, in)
+	if err != nil {
+		return s.refuse(nsSASL, ex, err)
+	}
+	return s.welcome(ex, out)
+}
+
+// exchange runs one attempt from its initial response (nil: none) to the data that
+// comes with success. It is the same for both profiles of SASL but for the
+// namespace, and how an empty response is written. An error that is a *sasl.Failure
+// ends the attempt, any other the stream.
+func (s *session) exchange(ctx context.Context, space string, ex sasl.Exchange, in []byte) ([]byte, error) {
+	ctx = context.WithValue(ctx, attemptKey{}, s)
+	s.login.claimed = jid.JID{}
 	for {
-		if err != nil {
-			return s.refuse(ex, err)
+		out, done, err := ex.Step(ctx, in)
+		if err != nil || done {
+			return out, err
 		}
-		out, done, err2 := ex.Step(context.WithValue(ctx, attemptKey{}, s), in)
-		if err2 != nil {
-			return s.refuse(ex, err2)
-		}
-		if done {
-			return s.welcome(ex, out)
-		}
-		if err := s.send(stanza.TextEl(nsSASL, "challenge", base64.StdEncoding.EncodeToString(out))); err != nil {
+		if err := s.send(stanza.TextEl(space, "challenge", encode(out))); err != nil {
 			return nil, err
 		}
-		ev, rerr := s.conn.Read(nil)
+		ev, err := s.conn.Read(nil)
 		switch {
-		case rerr != nil:
-			return nil, rerr
+		case err != nil:
+			return nil, err
 		case ev.Kind == stream.Closed:
-			return nil, nil
-		case ev.Kind == stream.Element && ev.Is(nsSASL, "response"):
-			if in, err = sasl.Decode(ev.Tree().Text()); in == nil && err == nil {
+			return nil, io.EOF
+		case ev.Is(space, "response"):
+			if in, err = decode(space, ev.Tree().Text()); err != nil {
+				return nil, err
+			}
+			if in == nil {
 				in = []byte{}
 			}
-		case ev.Kind == stream.Element && ev.Is(nsSASL, "abort"):
-			return s.refuse(ex, &sasl.Failure{Condition: sasl.Aborted}) // RFC 6120 §6.4.4
+		case ev.Is(space, "abort"):
+			return nil, &sasl.Failure{Condition: sasl.Aborted} // RFC 6120 §6.4.4, XEP-0388 §6.5
 		default:
+			// XEP-0388 §2.5: anything else ends the stream.
 			return nil, stream.Err(stream.NotAuthorized, "")
 		}
 	}
 }
 
 // refuse tells of a failed attempt and lets the peer try again, up to a limit
-// (RFC 6120 §6.4.5).
-func (s *session) refuse(ex sasl.Exchange, err error) (state, error) {
+// (RFC 6120 §6.4.5, XEP-0388 §2.6.2). An error that is no *sasl.Failure ends the
+// stream.
+func (s *session) refuse(space string, ex sasl.Exchange, err error) (state, error) {
 	var f *sasl.Failure
 	if !errors.As(err, &f) {
-		f = &sasl.Failure{Condition: sasl.TemporaryAuthFailure, Cause: err}
+		if errors.Is(err, io.EOF) {
+			return nil, nil // closed in order
+		}
+		return nil, err
 	}
 	s.svc.Stats.LoginsBad.Add(1)
 	if t := s.opts.Throttle; t != nil && ex != nil && f.Condition == sasl.NotAuthorized {
 		t.Failed(s.remote(), s.login.claimed)
 	}
 	s.svc.log.Info("login failed", "remote", s.remote().String(), "host", s.host.Domain.String(), "condition", string(f.Condition))
-	if err := s.send(stanza.El(nsSASL, "failure").Add(stanza.El(nsSASL, string(f.Condition)))); err != nil {
+	if err := s.send(stanza.El(space, "failure").Add(stanza.El(nsSASL, string(f.Condition)))); err != nil {
 		return nil, err
 	}
 	if s.login.attempts++; s.login.attempts >= s.opts.Attempts {
@@ -352,36 +398,60 @@ func (s *session) refuse(ex sasl.Exchange, err error) (state, error) {
 
 // welcome ends a successful exchange (RFC 6120 §6.4.6).
 func (s *session) welcome(ex sasl.Exchange, data []byte) (state, error) {
+	account, err := s.identify(ex)
+	if err != nil {
+		return s.refuse(nsSASL, ex, err)
+	}
+	ok := stanza.El(nsSASL, "success")
+	if len(data) > 0 {
+		ok.AddText(encode(data))
+	}
+	s.authenticated(account)
+	s.conn.Restart()
+	return opening, s.send(ok)
+}
+
+// identify returns the account that an exchange was for.
+func (s *session) identify(ex sasl.Exchange) (jid.JID, error) {
 	local := ex.Username()
 	if local == "" {
 		local = "anon-" + newID(12) // ANONYMOUS
 	}
 	account, err := jid.New(local, s.host.Domain.Domain(), "")
 	if err != nil {
-		return s.refuse(nil, err)
+		return jid.JID{}, &sasl.Failure{Condition: sasl.TemporaryAuthFailure, Cause: err}
 	}
-	s.account = account.Clone()
-	ok := stanza.El(nsSASL, "success")
-	if len(data) > 0 {
-		ok.AddText(base64.StdEncoding.EncodeToString(data))
-	}
+	return account.Clone(), nil
+}
+
+// authenticated makes the stream the account's. The peer does not know yet.
+func (s *session) authenticated(account jid.JID) {
+	s.account = account
 	if t := s.opts.Throttle; t != nil {
 		t.Succeeded(s.remote(), s.account)
 	}
 	s.conn.Limit(s.opts.After)
-	s.conn.Restart() // before the peer can know
 	s.svc.Stats.Logins.Add(1)
-	return opening, s.send(ok)
 }
 
 // offerBind sends the features of an authenticated stream (RFC 6120 §7.4).
 func offerBind(_ context.Context, s *session) (state, error) {
-	f := features{stanza.El(nsBind, "bind")}
-	f = append(f, s.svc.modules.StreamFeatures(module.AfterLogin, s.host.Domain.Domain())...)
-	return awaitBind, s.send(f)
+	return awaitBind, s.send(s.bindFeatures())
 }
 
-// awaitBind waits for the request to bind a resource (RFC 6120 §7.6, §7.7).
+// bindFeatures is what a stream is offered that has authenticated and not bound.
+func (s *session) bindFeatures() features {
+	return append(features{stanza.El(nsBind, "bind")}, s.afterLogin()...)
+}
+
+// afterLogin is what an authenticated stream is offered, bound or not.
+func (s *session) afterLogin() features {
+	f := features(s.svc.modules.StreamFeatures(module.AfterLogin, s.host.Domain.Domain()))
+	return append(f, limits(s.opts.After, s.opts.PingAfter))
+}
+
+// awaitBind waits for the request to bind a resource (RFC 6120 §7.6, §7.7), or to
+// resume a session.
 func awaitBind(ctx context.Context, s *session) (state, error) {
 	ev, err := s.conn.Read(nil)
 	switch {
@@ -399,6 +469,12 @@ func awaitBind(ctx context.Context, s *session) (state, error) {
 		return nil, s.resumed()
 	case ev.Is(NSManage, "enable"):
 		return awaitBind, s.send(failed("unexpected-request")) // XEP-0198 §3: before a resource is bound
+	case ev.Is(NSManage, "resume"): // XEP-0198 §5
+		reply, ok := s.resume(ctx, ev.Tree())
+		if err := s.send(reply); err != nil || !ok {
+			return awaitBind, err
+		}
+		return nil, s.resumed()
 	case !ev.Is(stanza.NSClient, "iq"):
 		return nil, stream.Err(stream.NotAuthorized, "a resource is to be bound first") // RFC 6120 §7.1
 	}

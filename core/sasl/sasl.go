@@ -55,7 +55,8 @@ type Authorizer interface {
 
 // Gate is an optional ability of a Backend: it is asked as soon as an attempt has
 // said which account it is for, before any work is done for it. An error ends the
-// attempt, and counts as one of the Backend's.
+// attempt, and counts as one of the Backend's. username is "" where only the Backend
+// can tell the account (OAUTHBEARER).
 type Gate interface {
 	Admit(ctx context.Context, username string) error
 }

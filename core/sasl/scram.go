@@ -106,7 +106,7 @@ func (x *scram) first(ctx context.Context, message []byte) ([]byte, bool, error)
 	x.auth = base64.StdEncoding.AppendEncode(x.auth, x.keys.Salt)
 	x.auth = append(x.auth, ",i="...)
 	x.auth = strconv.AppendInt(x.auth, int64(x.keys.Iterations), 10)
-	if x.offer.server.opts.DowngradeProtection {
+	if !x.offer.server.opts.NoDowngradeProtection {
 		x.auth = append(x.auth, ",h="...)
 		x.auth = base64.StdEncoding.AppendEncode(x.auth, x.offer.hash(x.hash))
 	}

@@ -18,11 +18,11 @@ type Options struct {
 	NoPlain bool
 	// Anonymous offers ANONYMOUS.
 	Anonymous bool
-	// DowngradeProtection has SCRAM tell the client what was offered (XEP-0474
-	// §5.1), under the protection of the password. It asks that the stream
+	// NoDowngradeProtection keeps SCRAM from telling the client what was offered
+	// (XEP-0474 §5.1), under the protection of the password. That asks that the stream
 	// announces Mechanisms and BindingTypes of its Offer, all of them and nothing
 	// else.
-	DowngradeProtection bool
+	NoDowngradeProtection bool
 	// Nonce makes the server's part of a SCRAM nonce: printable ASCII without
 	// commas, never twice the same. Nil means 144 random bits. It is for tests.
 	Nonce func() string
@@ -128,6 +128,9 @@ func (o *Offer) BindingTypes() []string {
 	}
 	return o.types
 }
+
+// Uses reports whether SCRAM with h is offered.
+func (o *Offer) Uses(h Hash) bool { return slices.Contains(o.server.hashes, h) }
 
 // plus reports whether SCRAM with channel binding was offered.
 func (o *Offer) plus() bool { return len(o.BindingTypes()) > 0 }

@@ -75,7 +75,7 @@ func TestOffer(t *testing.T) {
 // The example of XEP-0474 §5.3, and that the client's proof covers the hash.
 func TestDowngradeProtection(t *testing.T) {
 	backend := &accounts{passwords: map[string]string{"user": "pencil"}}
-	s := New(jid.Must("example.org"), backend, Options{Hashes: []Hash{SHA1}, NoPlain: true, DowngradeProtection: true})
+	s := New(jid.Must("example.org"), backend, Options{Hashes: []Hash{SHA1}, NoPlain: true})
 	x := start(t, s.Offer(true, bothTypes), "SCRAM-SHA-1-PLUS")
 	got, _, err := x.Step(t.Context(), []byte("p=tls-exporter,,n=user,r=12C4CD5C-E38E-4A98-8F6D-15C38F51CCC6"))
 	if err != nil || !strings.HasSuffix(string(got), ",i=4096,h=G6k/rBLDqgOhRRaCuuatSDFkJ08=") {

@@ -1,0 +1,120 @@
+package c2s
+
+import (
+	"context"
+	"errors"
+
+	"trivium/core/jid"
+	"trivium/core/router"
+	"trivium/core/sasl"
+	"trivium/core/stanza"
+	"trivium/core/stream"
+)
+
+//spec:xep-0386 1.1.0 complete | Bind 2 | tags, stable resources, earlier sessions of the same client end
+
+const nsBind2 = "urn:xmpp:bind:0" // XEP-0386
+
+// bind2Feature announces Bind 2 with what it can switch on (XEP-0386 §4.1).
+func (s *session) bind2Feature() *stanza.Element {
+	list := stanza.El(nsBind2, "inline")
+	for _, f := range s.svc.modules.InlineFeatures() {
+		list.Add(stanza.El(nsBind2, "feature").Set("var", f))
+	}
+	list.Add(stanza.El(nsBind2, "feature").Set("var", NSManage)) // XEP-0198 §8.1
+	return stanza.El(nsBind2, "bind", list)
+}
+
+// tagMax bounds the tag of a client in octets; a resource may have 1023.
+const tagMax = 128
+
+// resource2 chooses the resource of a client: its tag, and what stands for the
+// client, or something new (XEP-0386 §4.3).
+func (s *session) resource2(rq *loginRequest) jid.JID {
+	id := newID(9)
+	if keeper, ok := sasl.As[clientKeeper](s.host.Backend); ok && rq.agent.id != "" && rq.username != "" {
+		id = keeper.Resource(rq.username, rq.agent.id)
+	}
+	// "as-is [...], subject to the necessary validation for resource identifiers"
+	if tag := rq.bind.ChildText(nsBind2, "tag"); tag != "" && len(tag) <= tagMax {
+		if full, err := s.account.WithResource(tag + "/" + id); err == nil {
+			return full
+		}
+	}
+	full, err := s.account.WithResource(id)
+	if err != nil {
+		panic("c2s: a generated resource is valid: " + err.Error())
+	}
+	return full
+}
+
+// bind2 makes the session reachable, switches on what was asked for, and sends what
+// success makes of it (XEP-0386 §4.2), with the features behind. Whatever reaches the
+// session meanwhile comes after that.
+func (s *session) bind2(ctx context.Context, rq *loginRequest, success func(jid.JID, stanza.Payload) stanza.Payload) error {
+	b := router.Binding{
+		JID: s.resource2(rq), Client: rq.agent.id, Conn: s.conn, OutboxLimit: s.opts.Outbox, MaxSessions: s.opts.MaxSessions,
+		// The resource is ours to give: only the client itself can have it already.
+		Conflict: router.ConflictReplace,
+		Kick:     s.kick, Held: true,
+	}
+	enable := rq.bind.Child(NSManage, "enable")
+	if enable != nil {
+		b.Manage = s.opts.Unacked // all that waits comes behind <enabled/>
+	}
+	peer, err := s.svc.router.Bind(b)
+	if err != nil {
+		var e *stanza.Error
+		if errors.As(err, &e) && e.Condition == stanza.ResourceConstraint {
+			return stream.Err(stream.ResourceConstraint, e.Text) // RFC 6120 §7.6.2.1; there is no iq to answer
+		}
+		return err
+	}
+	s.peer, s.login = peer, nil
+	s.restrain()
+	s.svc.settle(s)
+	bound := stanza.Payloads{stanza.Raw("<bound xmlns='" + nsBind2 + "'>")}
+	if enable != nil {
+		bound = append(bound, s.enable(enable))
+	}
+	s.svc.modules.SessionBound(ctx, peer)
+	for _, el := range rq.bind.Children("", "") {
+		if el.Space == nsBind2 || el.Space == NSManage {
+			continue
+		}
+		reply, err := s.svc.modules.SwitchOn(ctx, peer, &s.turn, el)
+		if err != nil {
+			s.svc.log.Debug("a feature stays off", "jid", peer.JID.String(), "feature", el.Space, "err", err)
+		} else if reply != nil {
+			bound = append(bound, reply)
+		}
+	}
+	for _, p := range s.svc.modules.Welcomes(ctx, peer) {
+		bound = append(bound, p)
+	}
+	bound = append(bound, stanza.Raw("</bound>"))
+	s.turn.Flush()
+	// The outbox is held, so that the connection is ours still.
+	if err := s.send(success(peer.JID, bound)); err != nil {
+		return err
+	}
+	peer.Begin(s.afterLogin())
+	s.supersede(peer)
+	return nil
+}
+
+// supersede ends the earlier sessions of the same client (XEP-0386 §4.2).
+func (s *session) supersede(peer *router.Session) {
+	if peer.Client == "" {
+		return
+	}
+	for _, old := range peer.Account.Sessions() {
+		if old == peer {
+			return // what follows is younger
+		}
+		if old.Client == peer.Client {
+			s.svc.router.Unbind(old) // its peer may be long in going
+			old.Kick(stream.Err(stream.Conflict, "the client has logged in again")) // RFC 6120 §4.9.3.3
+		}
+	}
+}
