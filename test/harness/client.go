@@ -87,21 +87,22 @@ func (c *Client) Send(element string) error {
 // requests for them: see Management.
 func (c *Client) Receive() (*Node, error) {
 	for {
-		if n, err := c.receive1(); n != nil || err != nil {
+		if n, err := c.Take(); n != nil || err != nil {
 			return n, err
 		}
 	}
 }
 
-// receive1 takes one element, and returns nil if it is not to be handed on.
-func (c *Client) receive1() (*Node, error) {
+// Take takes one element and returns nil if it is not to be handed on, which
+// Receive would wait for.
+func (c *Client) Take() (*Node, error) {
 	n, err := c.Conn.Receive()
 	if err != nil {
 		return nil, err
 	}
 	pass, err := c.SM.receives(n)
 	if err != nil {
-		return nil, err
+		return nil, &RuleError{err}
 	}
 	if c.JID == "" && n.Is(NSSM, "resumed") {
 		c.JID = c.user + "@" + c.host // whatever resource it is
@@ -269,6 +270,13 @@ func (c *Client) Next() (*Node, error) {
 
 // Pending returns what came before the answers to Requests and waits for Next.
 func (c *Client) Pending() []*Node { return c.pending }
+
+// Drain returns what Pending does, and forgets it.
+func (c *Client) Drain() []*Node {
+	all := c.pending
+	c.pending = nil
+	return all
+}
 
 // filter keeps of what is pending only what keep wants.
 func (c *Client) filter(keep func(*Node) bool) {

@@ -33,6 +33,12 @@ type Management struct {
 	on       bool     // stanzas received are counted
 }
 
+// RuleError says that the server has broken a rule of stream management.
+type RuleError struct{ Err error }
+
+func (e *RuleError) Error() string { return "XEP-0198: " + e.Err.Error() }
+func (e *RuleError) Unwrap() error { return e.Err }
+
 // Managed tells whether stream management is enabled.
 func (c *Client) Managed() bool { return c.SM.on }
 
@@ -225,7 +231,7 @@ func (c *Client) AwaitAck(h uint32) error {
 			return err
 		}
 		for c.SM.Answers == answers {
-			n, err := c.receive1()
+			n, err := c.Take()
 			if err != nil {
 				c.ended = err
 				return fmt.Errorf("acknowledged are %d, not %d: %w", c.SM.Acked, h, err)
@@ -246,7 +252,7 @@ func (c *Client) AwaitAck(h uint32) error {
 // AwaitRequest waits until the server has asked for an acknowledgement n times.
 func (c *Client) AwaitRequest(n int) error {
 	for c.SM.Asked < n {
-		got, err := c.receive1()
+		got, err := c.Take()
 		if err != nil {
 			c.ended = err
 			return err

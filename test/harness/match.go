@@ -1,8 +1,10 @@
 package harness
 
 import (
+	"encoding/xml"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 )
 
@@ -16,7 +18,8 @@ type Vars map[string]string
 //   - the value "{name}" stands for anything the first time and for the same
 //     from then on;
 //   - _children='any-order' says that the children of this element may come in
-//     any order, and _children='some' that there may be others besides;
+//     any order, and _children='some' that there may be others besides, but none
+//     like a child of the pattern that says _not='';
 //   - _attributes='some' says that this element may have other attributes;
 //   - <_/> stands for an element of any name in its namespace.
 //
@@ -91,6 +94,12 @@ func (v Vars) Match(want, got *Node) string {
 	}
 	left := append([]*Node(nil), children...)
 	for _, w := range want.Children {
+		if w, not := without(w, "_not"); not {
+			if i := maps.Clone(v).find(w, left); i >= 0 {
+				return fmt.Sprintf("<%s/> has %s", got.Name.Local, left[i])
+			}
+			continue
+		}
 		i := v.find(w, left)
 		if i < 0 {
 			return fmt.Sprintf("<%s/> has no %s", got.Name.Local, w)
@@ -98,6 +107,17 @@ func (v Vars) Match(want, got *Node) string {
 		left = append(left[:i], left[i+1:]...)
 	}
 	return ""
+}
+
+// without returns n without an attribute, and whether it had it.
+func without(n *Node, attr string) (*Node, bool) {
+	i := slices.IndexFunc(n.Attrs, func(a xml.Attr) bool { return a.Name.Local == attr })
+	if i < 0 {
+		return n, false
+	}
+	c := *n
+	c.Attrs = slices.Delete(slices.Clone(n.Attrs), i, i+1)
+	return &c, true
 }
 
 // find returns the first element that matches, or -1.

@@ -32,6 +32,8 @@ func TestMatch(t *testing.T) {
 		{"any order is all", "<a _children='any-order'><b/></a>", "<a><c/><b/></a>", false},
 		{"some", "<a _children='some'><b/></a>", "<a><c/><b/></a>", true},
 		{"some are there", "<a _children='some'><b/><b/></a>", "<a><c/><b/></a>", false},
+		{"none like this", "<a _children='some'><b/><c _not=''/></a>", "<a><b/><d/></a>", true},
+		{"one like this", "<a _children='some'><b/><c _not=''/></a>", "<a><b/><c/></a>", false},
 		{"child missing", "<a><b/></a>", "<a/>", false},
 		{"child besides", "<a/>", "<a><b/></a>", false},
 		{"some attributes", "<a _attributes='some' b='1'/>", "<a b='1' c='2'/>", true},
