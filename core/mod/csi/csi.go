@@ -11,7 +11,6 @@ package csi
 import (
 	"context"
 
-	"trivium/core/jid"
 	"trivium/core/module"
 	"trivium/core/stanza"
 )
