@@ -1,3 +1,4 @@
+//spec:xep-0386 1.1.0 complete | Bind 2 | tags, stable resources, earlier sessions of the same client end
 package c2s
 
 import (
@@ -10,8 +11,6 @@ import (
 	"trivium/core/stanza"
 	"trivium/core/stream"
 )
-
-//spec:xep-0386 1.1.0 complete | Bind 2 | tags, stable resources, earlier sessions of the same client end
 
 const nsBind2 = "urn:xmpp:bind:0" // XEP-0386
 
@@ -113,7 +112,7 @@ func (s *session) supersede(peer *router.Session) {
 			return // what follows is younger
 		}
 		if old.Client == peer.Client {
-			s.svc.router.Unbind(old) // its peer may be long in going
+			s.svc.router.Unbind(old)                                                // its peer may be long in going
 			old.Kick(stream.Err(stream.Conflict, "the client has logged in again")) // RFC 6120 §4.9.3.3
 		}
 	}

@@ -1,3 +1,5 @@
+//spec:xep-0388 1.0.4 complete | Extensible SASL Profile | with and without 'from'; inline Bind 2, stream management and FAST; tasks
+//spec:xep-0478 0.2.0 complete | Stream Limits Advertisement | size and idle time, before and after login
 package c2s
 
 import (
@@ -17,9 +19,6 @@ import (
 	"trivium/core/stream"
 	"trivium/core/wire"
 )
-
-//spec:xep-0388 1.0.4 complete | Extensible SASL Profile | with and without 'from'; inline Bind 2, stream management and FAST; tasks
-//spec:xep-0478 0.2.0 complete | Stream Limits Advertisement | size and idle time, before and after login
 
 const (
 	nsSASL2 = "urn:xmpp:sasl:2" // XEP-0388

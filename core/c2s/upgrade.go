@@ -1,3 +1,4 @@
+//spec:xep-0480 0.2.0 complete | SASL Upgrade Tasks | UPGR-SCRAM-*, where accounts lack keys
 package c2s
 
 import (
@@ -9,8 +10,6 @@ import (
 	"trivium/core/sasl"
 	"trivium/core/stanza"
 )
-
-//spec:xep-0480 0.2.0 complete | SASL Upgrade Tasks | UPGR-SCRAM-*, where accounts lack keys
 
 // Namespaces of XEP-0480.
 const (
