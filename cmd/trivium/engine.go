@@ -16,6 +16,7 @@ import (
 	"trivium/core/certs"
 	"trivium/core/jid"
 	"trivium/core/mod"
+	"trivium/core/mod/archive"
 	"trivium/core/mod/offline"
 	"trivium/core/mod/private"
 	"trivium/core/mod/register"
@@ -169,6 +170,10 @@ func moduleOptions(cfg *config.Config) mod.Options {
 		VCard:   vcard.Options{MaxSize: int(cfg.Limits.PrivateSize)},
 		Private: private.Options{MaxSize: int(cfg.Limits.PrivateSize)},
 		Offline: offline.Options{Messages: cfg.Limits.OfflineMessages},
+		Archive: archive.Options{
+			Default: archive.Policy(cfg.Archive.Default), MaxAge: cfg.Archive.MaxAge, MaxBytes: int64(cfg.Archive.MaxSize),
+			PageMax: cfg.Archive.PageLimit, FullText: cfg.Archive.Search,
+		},
 	}
 	if n := cfg.Limits.RegistrationsPerHour; n > 0 {
 		o.Register = register.Options{Burst: n, Every: time.Hour / time.Duration(n)}

@@ -3,6 +3,7 @@ package mod
 
 import (
 	"trivium/core/auth"
+	"trivium/core/mod/archive"
 	"trivium/core/mod/blocking"
 	"trivium/core/mod/carbons"
 	"trivium/core/mod/disco"
@@ -15,7 +16,6 @@ import (
 	"trivium/core/mod/register"
 	"trivium/core/mod/roster"
 	"trivium/core/mod/session"
-	"trivium/core/mod/stanzaid"
 	"trivium/core/mod/vcard"
 	"trivium/core/mod/version"
 	"trivium/core/module"
@@ -27,6 +27,7 @@ type Options struct {
 	Disco    disco.Options
 	Roster   roster.Options
 	Presence presence.Options
+	Archive  archive.Options
 	Blocking blocking.Options
 	Offline  offline.Options
 	VCard    vcard.Options
@@ -45,9 +46,12 @@ func Standard(users *auth.Service, o Options) []module.Module {
 	}
 	here := presence.New(contacts, o.Presence)
 	contacts.ShowWith(here)
+	o.Archive.Contacts, o.Archive.Exists = contacts, users.Exists
+	kept := archive.New(o.Archive)
+	o.Offline.Covered = kept.Covers
 	return []module.Module{
 		session.New(),
-		stanzaid.New(),
+		kept,                           // before all that passes messages on with their ids
 		offline.New(o.Offline),         // before presence: nothing overtakes older messages
 		blocking.New(here, o.Blocking), // before all whose guards answer strangers
 		contacts,

@@ -152,6 +152,15 @@ func (m *Module) Subscriptions(ctx context.Context, account jid.JID) ([]jid.JID,
 	return b.subscriptions, nil
 }
 
+// Listed tells whether contact, a bare address, is on account's roster.
+func (m *Module) Listed(ctx context.Context, account, contact jid.JID) (bool, error) {
+	b, err := m.books.Get(ctx, account)
+	if err != nil {
+		return false, err
+	}
+	return b.state(contact).has(listed), nil
+}
+
 // Subscribed tells whether contact, a bare address, sees account's presence.
 func (m *Module) Subscribed(ctx context.Context, account, contact jid.JID) (bool, error) {
 	b, err := m.books.Get(ctx, account)
