@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,6 +21,18 @@ func runLogins(ctx context.Context, b *bench, s *server, r road) (*outcome, erro
 		return nil, err
 	}
 	closeAll(warm)
+	return b.countLogins(ctx, s, len(names), func(i int) error {
+		session, err := login(ctx, s.ep, r, names[i])
+		if err != nil {
+			return err
+		}
+		return errors.Join(session.available(), session.close())
+	})
+}
+
+// countLogins has workers log accounts 0 to n-1 in, and out again, until the time is
+// over. n is a multiple of loginWorkers.
+func (b *bench) countLogins(ctx context.Context, s *server, n int, visit func(i int) error) (*outcome, error) {
 	if _, err := s.meter().settled(3 * time.Second); err != nil {
 		return nil, err
 	}
@@ -34,17 +47,11 @@ func runLogins(ctx context.Context, b *bench, s *server, r road) (*outcome, erro
 		wg.Go(func() {
 			for i := worker; time.Now().Before(deadline) && ctx.Err() == nil; i += loginWorkers {
 				tried.Add(1)
-				session, err := login(ctx, s.ep, r, names[i%len(names)])
-				if err != nil {
+				if err := visit(i % n); err != nil {
 					b.log.Debug("login failed", "server", s.name(), "err", err)
 					continue
 				}
-				if err := session.available(); err != nil {
-					b.log.Debug("no presence", "server", s.name(), "err", err)
-				} else {
-					done.Add(1)
-				}
-				_ = session.close()
+				done.Add(1)
 			}
 		})
 	}

@@ -119,6 +119,8 @@ func goalText(f figure, v verdict) string {
 		return "≤ " + number(f.goal.value) + " " + f.unit
 	case f.goal.ofRelay > 0:
 		text = "≤ " + number(f.goal.ofRelay) + " × relay"
+	case f.goal.own != "" && f.goal.ofOwn == 0:
+		return "none"
 	case f.goal.ofOwn > 0:
 		text = "≤ " + number(f.goal.ofOwn) + " × " + f.goal.own
 	default:
@@ -136,6 +138,8 @@ func verdictText(f figure, v verdict) string {
 		return fmt.Sprintf("**failed** in %d rounds", v.failed)
 	case v.lost > 0:
 		return fmt.Sprintf("**not valid**: %d lost", v.lost)
+	case f.goal.own != "" && v.own.n > 0 && f.goal.ofOwn == 0 && v.trivium.n > 0:
+		return fmt.Sprintf("%s × %s (%s)", ratio(v.trivium, v.own), f.goal.own, cell(v.own, f.unit))
 	case !v.measured:
 		return "not measured"
 	case v.met:

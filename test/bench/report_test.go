@@ -100,7 +100,7 @@ func TestFiguresHaveScenarios(t *testing.T) {
 			t.Errorf("figure %q: no scenario %q", f.title, f.scenario)
 		}
 		g := f.goal
-		if n := btoi(g.ofPeer > 0) + btoi(g.ofRelay > 0) + btoi(g.ofOwn > 0) + btoi(g.value > 0); n != 1 {
+		if n := btoi(g.ofPeer > 0) + btoi(g.ofRelay > 0) + btoi(g.own != "") + btoi(g.value > 0); n != 1 {
 			t.Errorf("figure %q has %d goals, want 1", f.title, n)
 		}
 	}

@@ -59,12 +59,13 @@ func scenarios() []scenario {
 		{
 			name: "sm-chat-32", title: "Chat with stream management, TCP, " + pairs + ", window 32", setup: managedSetup, run: managed(32),
 			also: []variant{
-				{name: "trivium plain", server: "trivium", run: talk(roadTCP, 32)},
+				{name: "trivium plain", server: "trivium", setup: managedSetup, run: talk(roadTCP, 32)},
+				{name: "trivium unpromised", server: "trivium", setup: setup{sm: true, unpromised: true}, run: managed(32)},
 			},
 		},
 		{
 			name: "sm-chat-1", title: "Chat with stream management, TCP, " + pairs + ", window 1", setup: managedSetup, run: managed(1),
-			also: []variant{{name: "trivium plain", server: "trivium", run: talk(roadTCP, 1)}},
+			also: []variant{{name: "trivium plain", server: "trivium", setup: managedSetup, run: talk(roadTCP, 1)}},
 		},
 		{
 			name: "archive-chat", title: "Chat with both users' archives on, TCP, " + pairs + ", window 32",
@@ -75,12 +76,28 @@ func scenarios() []scenario {
 			name: "sm-archive-chat", title: "Chat with stream management and archives, TCP, " + pairs + ", window 32",
 			setup: bothSetup, run: managed(32),
 			also: []variant{
+				{name: "trivium unpromised", server: "trivium", setup: setup{sm: true, archive: true, unpromised: true}, run: managed(32)},
 				{name: "ejabberd mnesia", server: "ejabberd", setup: setup{sm: true, archive: true, store: storeMnesia}, run: managed(32)},
 			},
 		},
 		{
 			name: "archive-page", title: fmt.Sprintf("Archive pages of %d results, archives of %d messages", pageSize, pageArchive),
 			setup: archiveSetup, run: runPages, also: archiveVariants(runPages),
+		},
+		{
+			name: "login-fast", title: "Login with a FAST token and Bind 2, TCP without TLS; the peers with SCRAM-SHA-256", setup: managedSetup,
+			run: func(ctx context.Context, b *bench, s *server) (*outcome, error) {
+				if s.name() != "trivium" {
+					return runLogins(ctx, b, s, roadTCP)
+				}
+				return runFAST(ctx, b, s, false)
+			},
+			also: []variant{
+				{name: "trivium resume", server: "trivium", setup: managedSetup, run: func(ctx context.Context, b *bench, s *server) (*outcome, error) {
+					return runFAST(ctx, b, s, true)
+				}},
+				{name: "trivium SCRAM", server: "trivium", setup: managedSetup, run: logins(roadTCP)},
+			},
 		},
 		{name: "latency-1000", title: "Open loop, 1,000 messages per second, " + pairs + ", TCP", relay: true, quiet: true, run: latency(1000)},
 		{name: "latency-5000", title: "Open loop, 5,000 messages per second, " + pairs + ", TCP", relay: true, quiet: true, run: latency(5000)},

@@ -45,7 +45,18 @@ sasl: {iterations: 4096}
 `
 
 // configured returns the configuration of a setup.
-func (t *trivium) configured(setup) string { return t.text }
+// Stream management is always there, and clients that do not ask for it do not pay
+// for it.
+func (t *trivium) configured(su setup) string {
+	text := t.text
+	if !su.archive { // the peers have none then
+		text += "archive: {default: never}\n"
+	}
+	if su.unpromised {
+		text += "stream_management: {promise: false}\n"
+	}
+	return text
+}
 
 func (t *trivium) prepare(_ context.Context, b *bench, dir string, accounts []string) (endpoint, error) {
 	path, err := filepath.Abs(b.triviumBinary)
