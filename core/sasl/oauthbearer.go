@@ -1,5 +1,5 @@
 //spec:rfc-7628 complete | OAUTHBEARER | bearer tokens, on protected channels only
-//spec:rfc-6750 partial | OAuth 2.0 Bearer Token Usage | syntax of tokens and error codes (§2.1, §3.1)
+//spec:rfc-6750 partial | Bearer Token Usage | syntax of tokens and error codes (§2.1, §3.1)
 package sasl
 
 import (
