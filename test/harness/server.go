@@ -18,6 +18,7 @@ import (
 	"trivium/core/certs"
 	"trivium/core/jid"
 	"trivium/core/mod"
+	"trivium/core/mod/archive"
 	"trivium/core/module"
 	"trivium/core/store"
 	"trivium/core/stream"
@@ -25,6 +26,8 @@ import (
 )
 
 // Options of Start. The zero value is a server for example.org without accounts.
+// Archives keep nothing unless an account asks (XEP-0441), so that messages come
+// as the RFCs show them, without ids.
 type Options struct {
 	Hosts    []string // example.org when empty
 	Accounts []string // bare JIDs; their password is Password
@@ -64,6 +67,9 @@ func Start(tb testing.TB, o Options) *Server {
 	}
 	if len(o.Hosts) == 0 {
 		o.Hosts = []string{"example.org"}
+	}
+	if o.Modules.Archive.Default == "" {
+		o.Modules.Archive.Default = archive.Never
 	}
 	co := core.Options{
 		Store: db, Auth: users, Sessions: o.Sessions, Logger: logger,
