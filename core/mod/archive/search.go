@@ -35,12 +35,15 @@ const indexBatch = 200
 func searchWords(query string) ([]string, error) {
 	out := []string{}
 	for i, part := range strings.Split(query, `"`) {
-		words := split(part)
-		if i%2 == 1 && len(words) > 0 {
-			out = append(out, strings.Join(words, " "))
-		} else {
-			for _, w := range words {
-				out = append(out, w+"*")
+		if i%2 == 1 {
+			if words := split(part); len(words) > 0 {
+				out = append(out, strings.Join(words, " "))
+			}
+			continue
+		}
+		for _, chunk := range strings.Fields(part) { // of several words: "e-mail", or in a script without spaces
+			if words := split(chunk); len(words) > 0 {
+				out = append(out, strings.Join(words, " ")+"*")
 			}
 		}
 	}
