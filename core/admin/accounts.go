@@ -36,17 +36,7 @@ type Token struct {
 // domains of their own.
 func Accounts(users *auth.Service, mods *module.Host) []Operation {
 	r, hosts := mods.Router, mods.Hosts
-	account := func(args Args) (jid.JID, error) {
-		j, err := jid.Parse(args["jid"])
-		if err != nil || !j.IsBare() || j.Local() == "" {
-			return jid.JID{}, Errorf("%q is not the address of an account: write user@domain", args["jid"])
-		}
-		if !slices.Contains(hosts, j.Domain()) {
-			return jid.JID{}, Errorf("%s is not a host of this server; its hosts are %v", j.Domain(), hosts)
-		}
-		return j, nil
-	}
-	who := Arg{Name: "jid", Help: "address of the account, user@domain", Required: true}
+	account := func(args Args) (jid.JID, error) { return account(args["jid"], hosts) }
 	password := Arg{Name: "password", Help: "the password", Required: true, Secret: true}
 	end := func(account jid.JID, text string) {
 		for _, s := range r.Account(account).Sessions() {
@@ -179,6 +169,21 @@ func Accounts(users *auth.Service, mods *module.Host) []Operation {
 	}
 }
 
+// who is the argument of operations on one account.
+var who = Arg{Name: "jid", Help: "address of the account, user@domain", Required: true}
+
+// account reads the address of an account of one of the hosts.
+func account(s string, hosts []string) (jid.JID, error) {
+	j, err := jid.Parse(s)
+	if err != nil || !j.IsBare() || j.Local() == "" {
+		return jid.JID{}, Errorf("%q is not the address of an account: write user@domain", s)
+	}
+	if !slices.Contains(hosts, j.Domain()) {
+		return jid.JID{}, Errorf("%s is not a host of this server; its hosts are %v", j.Domain(), hosts)
+	}
+	return j, nil
+}
+
 func token(t *auth.Token) Token {
 	out := Token{ID: t.ID, Name: t.Name, Created: t.Created.UTC(), SendAs: []string{}}
 	for _, j := range t.SendAs {
@@ -201,6 +206,8 @@ func told(err error) error {
 		return Errorf("the account exists already")
 	case errors.Is(err, auth.ErrNotFound):
 		return Errorf("there is no such account")
+	case errors.Is(err, auth.ErrNoClient):
+		return Errorf("there is no such client")
 	case errors.Is(err, auth.ErrToken):
 		return Errorf("there is no such token")
 	case errors.Is(err, auth.ErrTokenSpec):

@@ -1,6 +1,7 @@
-// Package admin holds the operations of the server's operator. An operation is
-// declared once, with its arguments; the admin socket, the command line and
-// later REST and ad-hoc commands all show the same ones.
+// Package admin holds the operations of the server's operator, some of which
+// users may run on their own accounts. An operation is declared once, with its
+// arguments; the admin socket, the command line and ad-hoc commands (XEP-0050) all
+// show the same ones.
 package admin
 
 import (
@@ -9,6 +10,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"trivium/core/jid"
 )
 
 // Arg is one argument of an operation.
@@ -18,7 +21,14 @@ type Arg struct {
 	Required bool
 	Secret   bool // not to be logged or echoed
 	Repeated bool // a list, one value a line
+	// Choices returns what there is to choose from, given the other arguments; nil for
+	// an argument that takes anything. What it returns helps people and is not
+	// enforced.
+	Choices func(ctx context.Context, args Args) ([]Choice, error)
 }
+
+// Choice is one value of an argument.
+type Choice struct{ Value, Label string }
 
 // Args are the values of an operation's arguments by name.
 type Args map[string]string
@@ -39,6 +49,9 @@ type Operation struct {
 	Name string // words separated by a space, e.g. "user add"
 	Help string
 	Args []Arg
+	// Own names the argument that says on whose account it is done; then users may do
+	// it on their own. Empty: it is for operators only.
+	Own string
 	// Run does it. What it returns is shown to the operator as JSON or as a table.
 	// An error for the operator is a *Error; any other is a bug.
 	Run func(ctx context.Context, args Args) (any, error)
@@ -68,20 +81,56 @@ var ErrUnknown = errors.New("admin: no such operation")
 
 // Run runs an operation by name after checking its arguments.
 func (r *Registry) Run(ctx context.Context, name string, args Args) (any, error) {
-	i := slices.IndexFunc(r.ops, func(o Operation) bool { return o.Name == name })
-	if i < 0 {
+	op := r.find(name)
+	if op == nil {
 		return nil, ErrUnknown
 	}
-	op := &r.ops[i]
+	if err := op.check(args); err != nil {
+		return nil, err
+	}
+	return op.Run(ctx, args)
+}
+
+// RunOwn is Run for a user, on his own account. An operation that is not for users
+// is ErrUnknown.
+func (r *Registry) RunOwn(ctx context.Context, user jid.JID, name string, args Args) (any, error) {
+	op := r.find(name)
+	if op == nil || op.Own == "" {
+		return nil, ErrUnknown
+	}
+	if _, given := args[op.Own]; given {
+		return nil, Errorf("%s is for your own account only", name)
+	}
+	own := Args{op.Own: user.Bare().String()}
+	for k, v := range args {
+		own[k] = v
+	}
+	if err := op.check(own); err != nil {
+		return nil, err
+	}
+	return op.Run(ctx, own)
+}
+
+func (r *Registry) find(name string) *Operation {
+	i := slices.IndexFunc(r.ops, func(o Operation) bool { return o.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return &r.ops[i]
+}
+
+// check refuses arguments that the operation does not have, and the lack of those
+// that it needs.
+func (op *Operation) check(args Args) error {
 	for given := range args {
 		if !slices.ContainsFunc(op.Args, func(a Arg) bool { return a.Name == given }) {
-			return nil, Errorf("%s takes no argument %q", name, given)
+			return Errorf("%s takes no argument %q", op.Name, given)
 		}
 	}
 	for _, a := range op.Args {
 		if a.Required && args[a.Name] == "" {
-			return nil, Errorf("%s needs the argument %q", name, a.Name)
+			return Errorf("%s needs the argument %q", op.Name, a.Name)
 		}
 	}
-	return op.Run(ctx, args)
+	return nil
 }
