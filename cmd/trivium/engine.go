@@ -94,6 +94,7 @@ func (e *engine) build(ctx context.Context) error {
 		return err
 	}
 	e.admin.Add(admin.Accounts(e.users, e.core.Modules)...)
+	e.admin.Add(admin.Sessions(e.users, e.core.Modules)...)
 	return nil
 }
 

@@ -22,6 +22,8 @@ type cli struct {
 	CheckConfig checkConfigCmd `cmd:"" help:"Check a configuration file, or print an annotated example."`
 	User        userCmd        `cmd:"" help:"Manage accounts."`
 	Token       tokenCmd       `cmd:"" help:"Manage API tokens."`
+	Session     sessionCmd     `cmd:"" help:"Show and end the sessions of accounts."`
+	Client      clientCmd      `cmd:"" help:"Show and revoke the clients of accounts."`
 	Version     versionCmd     `cmd:"" help:"Print the version."`
 }
 
