@@ -6,6 +6,8 @@ import (
 	"trivium/core/mod/archive"
 	"trivium/core/mod/blocking"
 	"trivium/core/mod/carbons"
+	"trivium/core/mod/clients"
+	"trivium/core/mod/csi"
 	"trivium/core/mod/disco"
 	"trivium/core/mod/entitytime"
 	"trivium/core/mod/lastactivity"
@@ -30,6 +32,7 @@ type Options struct {
 	Archive  archive.Options
 	Blocking blocking.Options
 	Offline  offline.Options
+	CSI      csi.Options
 	VCard    vcard.Options
 	Private  private.Options
 	Register register.Options
@@ -57,6 +60,7 @@ func Standard(users *auth.Service, o Options) []module.Module {
 		contacts,
 		here,
 		carbons.New(),
+		csi.New(o.CSI),
 		disco.New(contacts, o.Disco),
 		ping.New(),
 		version.New("Trivium", o.Version, ""),
@@ -65,5 +69,6 @@ func Standard(users *auth.Service, o Options) []module.Module {
 		vcard.New(o.VCard),
 		private.New(o.Private),
 		register.New(users, o.Register),
+		clients.New(users),
 	}
 }

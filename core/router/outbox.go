@@ -182,7 +182,7 @@ func (o *Outbox) put(q queued) {
 
 // begin puts first in front of what waits, and opens an outbox that was held by
 // being claimed.
-func (o *Outbox) begin(first stanza.Payload) {
+func (o *Outbox) begin(first []stanza.Payload) {
 	o.mu.Lock()
 	if o.dead || o.away {
 		o.mu.Unlock()
@@ -192,12 +192,17 @@ func (o *Outbox) begin(first stanza.Payload) {
 		o.buf = outBuffers.Get().(*outBuffer)
 	}
 	b := o.buf
-	head := first.AppendXML(nil)
+	var head []byte
+	var ends []int
+	for _, p := range first {
+		head = p.AppendXML(head)
+		ends = append(ends, len(head))
+	}
 	b.data = slices.Insert(b.data, 0, head...)
 	for i := range b.ends {
 		b.ends[i] += len(head)
 	}
-	b.ends = slices.Insert(b.ends, 0, len(head))
+	b.ends = slices.Insert(b.ends, 0, ends...)
 	o.mu.Unlock()
 	o.flush()
 }

@@ -367,9 +367,9 @@ func (r *Router) Unbind(s *Session) bool {
 // way of messages that find no session.
 func (s *Session) Drop() { s.out.lose(nil) }
 
-// Begin sends first, the answer to the request to bind, in front of everything
-// that waits since Bind with Held.
-func (s *Session) Begin(first stanza.Payload) { s.out.begin(first) }
+// Begin sends the elements first, the answer to the request to bind among them, in
+// front of everything that waits since Bind with Held.
+func (s *Session) Begin(first ...stanza.Payload) { s.out.begin(first) }
 
 // FlushOut writes out what waits for the session, if nobody else is about to.
 func (s *Session) FlushOut() {
