@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -23,6 +24,7 @@ import (
 
 	"trivium/core/auth"
 	"trivium/core/jid"
+	"trivium/core/mod/clients"
 	"trivium/core/module"
 	"trivium/core/router"
 	"trivium/core/sasl"
@@ -64,9 +66,10 @@ func (x *extras) Register(h *module.Host) error {
 // modern is a world with accounts in a store.
 type modern struct {
 	*world
-	users  *auth.Service
-	db     *store.DB
-	extras *extras
+	users   *auth.Service
+	db      *store.DB
+	extras  *extras
+	clients *clients.Module
 }
 
 const password = "pencil"
@@ -96,11 +99,11 @@ func startOn(t *testing.T, db *store.DB, o Options, ao auth.Options) *modern {
 		time.Sleep(time.Second) // a login begins after the password was set
 	}
 	x := &extras{hooks: hooks{bound: map[*router.Session]int{}, unbound: map[*router.Session]int{}}}
-	m := &modern{world: &world{t: t, hooks: &x.hooks}, users: users, db: db, extras: x}
+	m := &modern{world: &world{t: t, hooks: &x.hooks}, users: users, db: db, extras: x, clients: clients.New(users)}
 	m.router = router.New(router.Options{})
 	m.router.Serve("example.org", m.router.Local())
 	host := module.NewHost(m.router, db, slog.New(slog.DiscardHandler), time.Now, []string{"example.org"}, users.Exists)
-	if err := host.Build(x); err != nil {
+	if err := host.Build(x, m.clients); err != nil {
 		t.Fatal(err)
 	}
 	o.Hosts = []VirtualHost{{Domain: jid.Must("example.org"), Backend: users.Host("example.org"), SASL: sasl.Options{Anonymous: true}}}
@@ -760,6 +763,90 @@ func TestScramUpgrade(t *testing.T) {
 		}
 		// A token is not to become a password.
 		if got := m.open("").fast("HT-SHA-256-NONE", attribute(t, got, "token", "token"), "", "", upgrade); !strings.Contains(got, "<success ") {
+			t.Errorf("got %s", got)
+		}
+	})
+}
+
+// XEP-0474 §5.1: what is told under the password's protection is what each profile
+// has announced, computed here from what came over the wire.
+func TestDowngradeProtection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := startModern(t, Options{}, auth.Options{})
+		defer m.end()
+		list := func(in, outer, inner, attr string) string {
+			_, in, _ = strings.Cut(in, "<"+outer+" ")
+			in, _, _ = strings.Cut(in, "</"+outer+">")
+			in, _, _ = strings.Cut(in, "<inline>")
+			var names []string
+			for _, part := range strings.Split(in, "<"+inner)[1:] {
+				if attr != "" {
+					_, part, _ = strings.Cut(part, attr+"='")
+					part, _, _ = strings.Cut(part, "'")
+				} else {
+					part, _, _ = strings.Cut(strings.TrimPrefix(part, ">"), "<")
+				}
+				names = append(names, part)
+			}
+			slices.Sort(names)
+			return strings.Join(names, "\x1e")
+		}
+		const first = "n,,n=user,r=abc"
+		for outer, attempt := range map[string]string{
+			"mechanisms":     "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='SCRAM-SHA-256'>" + b64(first) + "</auth>",
+			"authentication": authenticate("SCRAM-SHA-256", first, ""),
+		} {
+			c := m.open("")
+			offered := list(c.features, outer, "mechanism", "") + "\x1f" + list(c.features, "sasl-channel-binding", "channel-binding", "type")
+			if !strings.HasPrefix(offered, "ANONYMOUS\x1ePLAIN\x1eSCRAM-SHA-1\x1e") || !strings.HasSuffix(offered, "\x1ftls-exporter\x1etls-server-end-point") {
+				t.Fatalf("%q", offered)
+			}
+			c.send(attempt)
+			challenge, _ := base64.StdEncoding.DecodeString(text(t, c.take(), "challenge"))
+			sum := sha256.Sum256([]byte(offered))
+			if want := ",h=" + base64.StdEncoding.EncodeToString(sum[:]); !strings.HasSuffix(string(challenge), want) {
+				t.Errorf("%s: got %s, want %s", outer, challenge, want)
+			}
+		}
+	})
+}
+
+// A client that is revoked is out at once, and its token lets it in no more. So is one
+// that waits to be resumed.
+func TestRevokedClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := startModern(t, Options{}, auth.Options{})
+		defer m.end()
+		account := jid.Must("user@example.org")
+		revoke := func() {
+			t.Helper()
+			list, err := m.clients.Clients(t.Context(), account)
+			if err != nil || len(list) != 1 || !list[0].Connected || list[0].Software != "AwesomeXMPP" || list[0].Device != "Kiva's Phone" {
+				t.Fatalf("%v, %v", list, err)
+			}
+			if err := m.clients.Revoke(t.Context(), account, list[0].Ref, true); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		c := m.open("")
+		token := attribute(t, c.plain(agent+bindTag+request("HT-SHA-256-NONE")), "token", "token")
+		revoke()
+		c.want("<not-authorized"+nsError, goodbye)
+		c.send(goodbye)
+		c.ended()
+		if got := m.open("").fast("HT-SHA-256-NONE", token, "", "", bindTag); got != refused {
+			t.Errorf("got %s", got)
+		}
+		c = m.open("")
+		got := c.plain(agent + "<bind xmlns='urn:xmpp:bind:0'><enable xmlns='urn:xmpp:sm:3' resume='true'/></bind>")
+		id := attribute(t, got, "enabled", "id")
+		_ = c.conn.Close()
+		revoke()
+		if m.router.Sessions() != 0 {
+			t.Error("a session that waits is left")
+		}
+		if got := m.open("").plain("<resume xmlns='urn:xmpp:sm:3' previd='" + id + "' h='0'/>"); !strings.Contains(got, "<failed xmlns='urn:xmpp:sm:3'") {
 			t.Errorf("got %s", got)
 		}
 	})
