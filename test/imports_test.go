@@ -121,6 +121,7 @@ var sideways = map[[2]string]string{
 	{"core/mod/pep", "core/mod/pubsub"}:    "PEP is a profile of publish-subscribe (XEP-0163)",
 	{"core/mod/register", "core/auth"}:     "accounts are what XEP-0077 registers, changes and removes",
 	{"core/mod/register", "core/sasl"}:     "whether a password can be prepared is said by the profile of SASL (RFC 7613)",
+	{"core/mod/clients", "core/auth"}:      "the clients of an account and their tokens are kept with its credentials",
 	{"config/internal/annotate", "config"}: "the example is made from the schema and the defaults",
 }
 

@@ -18,7 +18,6 @@ import (
 	"trivium/core/auth"
 	"trivium/core/jid"
 	"trivium/core/module"
-	"trivium/core/router"
 	"trivium/core/stanza"
 	"trivium/core/stream"
 )
@@ -100,7 +99,7 @@ func (m *Module) Clients(ctx context.Context, account jid.JID) ([]Client, error)
 }
 
 // sessionRef names a session that has no client's id.
-func sessionRef(s *router.Session) string {
+func sessionRef(s *module.Session) string {
 	sum := sha256.Sum256([]byte(s.JID.String()))
 	return "session-" + base64.RawURLEncoding.EncodeToString(sum[:9])
 }
@@ -113,7 +112,7 @@ func (m *Module) Revoke(ctx context.Context, account jid.JID, ref string, force 
 }
 
 // end is Revoke; last gets the session that asks, if that is among those to end.
-func (m *Module) end(ctx context.Context, account jid.JID, ref string, force bool, last func(*router.Session) bool) error {
+func (m *Module) end(ctx context.Context, account jid.JID, ref string, force bool, last func(*module.Session) bool) error {
 	list, err := m.Clients(ctx, account)
 	if err != nil {
 		return err
@@ -134,7 +133,7 @@ func (m *Module) end(ctx context.Context, account jid.JID, ref string, force boo
 	if err != nil && !errors.Is(err, auth.ErrNoClient) {
 		return err
 	}
-	var asks *router.Session
+	var asks *module.Session
 	for _, s := range m.host.Router.Account(account.Bare()).Sessions() {
 		switch {
 		case err == nil && s.Client != client.ID, err != nil && (s.Client != "" || sessionRef(s) != ref):
@@ -203,7 +202,7 @@ func (c *Client) element() *stanza.Element {
 // revoke takes a client's access away (XEP-0494 §3.2).
 func (m *Module) revoke(ctx context.Context, rq *module.Request) (stanza.Payload, error) {
 	self := false
-	err := m.end(ctx, rq.To(), rq.Element().Attr("id"), false, func(s *router.Session) bool {
+	err := m.end(ctx, rq.To(), rq.Element().Attr("id"), false, func(s *module.Session) bool {
 		if s != rq.Session {
 			return false
 		}
