@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -175,7 +176,7 @@ func (f features) AppendXML(dst []byte) []byte {
 	if len(f) == 0 {
 		return append(dst, "<stream:features/>"...)
 	}
-	dst = append(dst, "<stream:features>"...)
+	dst = append(slices.Grow(dst, 1536), "<stream:features>"...) // what SASL2 takes
 	for _, p := range f {
 		dst = p.AppendXML(dst)
 	}
