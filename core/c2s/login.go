@@ -200,28 +200,38 @@ func offerLogin(_ context.Context, s *session) (state, error) {
 			binding = b
 		}
 		s.login.offer = s.host.sasl.Offer(secure, binding)
-		list := stanza.El(nsSASL, "mechanisms")
-		for _, name := range s.login.offer.Mechanisms() {
-			list.Add(stanza.TextEl(nsSASL, "mechanism", name))
-		}
-		f = append(f, list)
 		// XEP-0388 §5: "SASL2 MUST only be [...] offered by Servers after TLS
 		// negotiation". What it offers is the same, so that XEP-0474 has one hash.
 		if s.login.offer2 = nil; secure && len(s.login.offer.Mechanisms()) > 0 {
 			s.login.offer2 = s.login.offer
-			f = append(f, s.authentication())
 		}
-		if types := s.login.offer.BindingTypes(); len(types) > 0 {
-			cb := stanza.El(nsSASLCB, "sasl-channel-binding")
-			for _, t := range types {
-				cb.Add(stanza.El(nsSASLCB, "channel-binding").Set("type", t))
-			}
-			f = append(f, cb)
-		}
+		f = append(f, stanza.Raw(s.login.offer.Notice(s.mechanisms)))
 		f = append(f, s.svc.modules.StreamFeatures(module.BeforeLogin, s.host.Domain.Domain())...)
 		f = append(f, limits(s.opts.Before, 0))
 	}
 	return awaitLogin, s.send(f)
+}
+
+// mechanisms announces the ways to log in, with RFC 6120 §6.4.1 and with SASL2, and
+// what channels can be bound to (XEP-0440 §2). It is the same for all streams of a
+// host that can be bound to the same.
+func (s *session) mechanisms() string {
+	list := stanza.El(nsSASL, "mechanisms")
+	for _, name := range s.login.offer.Mechanisms() {
+		list.Add(stanza.TextEl(nsSASL, "mechanism", name))
+	}
+	text := list.AppendXML(nil)
+	if s.login.offer2 != nil {
+		text = s.authentication().AppendXML(text)
+	}
+	if types := s.login.offer.BindingTypes(); len(types) > 0 {
+		cb := stanza.El(nsSASLCB, "sasl-channel-binding")
+		for _, t := range types {
+			cb.Add(stanza.El(nsSASLCB, "channel-binding").Set("type", t))
+		}
+		text = cb.AppendXML(text)
+	}
+	return string(text)
 }
 
 // limits announces what the stream takes from here on, XEP-0478 §4.1. idle is the

@@ -49,10 +49,10 @@ type TokenUse struct {
 // TokenMechanisms returns the names of the mechanisms that take a token, preferred
 // first; none if the channel is not secure or the Backend is no HashedTokens. The
 // caller does not change them.
-func (o *Offer) TokenMechanisms() []string { return o.tokens }
+func (o *shape) TokenMechanisms() []string { return o.tokens }
 
 // tokenMechanisms decides what TokenMechanisms returns.
-func (o *Offer) tokenMechanisms() []string {
+func (o *shape) tokenMechanisms() []string {
 	if !o.secure || o.server.hashed == nil {
 		return nil
 	}

@@ -108,7 +108,7 @@ func (x *scram) first(ctx context.Context, message []byte) ([]byte, bool, error)
 	x.auth = strconv.AppendInt(x.auth, int64(x.keys.Iterations), 10)
 	if !x.offer.server.opts.NoDowngradeProtection {
 		x.auth = append(x.auth, ",h="...)
-		x.auth = base64.StdEncoding.AppendEncode(x.auth, x.offer.hash(x.hash))
+		x.auth = base64.StdEncoding.AppendEncode(x.auth, x.offer.hashes[x.hash])
 	}
 	x.next = x.final
 	return bytes.Clone(x.auth[start:]), false, nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 
 	"trivium/core/jid"
 )
@@ -36,6 +37,8 @@ type Server struct {
 	hashes  []Hash
 	opts    Options
 
+	shapes [2 << len(bindingTypes)]*shape
+
 	gate   Gate         // nil: none
 	bearer TokenBackend // nil: none
 	hashed HashedTokens // nil: none
@@ -62,34 +65,42 @@ func New(host jid.JID, backend Backend, opts Options) *Server {
 	s.gate, _ = As[Gate](backend)
 	s.bearer, _ = As[TokenBackend](backend)
 	s.hashed, _ = As[HashedTokens](backend)
+	for i := range s.shapes {
+		s.shapes[i] = s.shape(i)
+	}
 	return s
 }
 
 // Offer is what one stream is offered. It is constant, and for concurrent use.
 type Offer struct {
-	server     *Server
-	secure     bool
-	binding    Binding
-	types      []string
-	mechanisms []string
-	tokens     []string
+	*shape
+	binding Binding
 }
 
-// Offer decides what a stream is offered. secure says that the channel keeps
-// secrets and cannot be tampered with, as TLS does; binding is its Binding, or nil
-// if it has none. A channel that is not secure has none either.
-//
-// Make a new Offer when the channel changes: exchanges check against what was
-// offered.
-func (s *Server) Offer(secure bool, binding Binding) *Offer {
-	o := &Offer{server: s, secure: secure}
-	if secure && binding != nil {
-		for _, typ := range []string{TLSExporter, TLSServerEndPoint} {
-			if data, err := binding.ChannelBinding(typ); err == nil && len(data) > 0 {
-				o.types = append(o.types, typ)
-			}
+// shape is what Offers have in common whose channels can do the same.
+type shape struct {
+	server     *Server
+	secure     bool
+	types      []string // what the channel can be bound to
+	mechanisms []string
+	tokens     []string
+	hashes     [SHA512 + 1][]byte // by hash, of XEP-0474 §5.1
+
+	once   sync.Once
+	notice string
+}
+
+// bindingTypes are in the order of their bits in the index of a shape; bit 0 is
+// secure.
+var bindingTypes = [...]string{TLSExporter, TLSServerEndPoint}
+
+// shape makes the shape with an index.
+func (s *Server) shape(index int) *shape {
+	o := &shape{server: s, secure: index&1 != 0}
+	for i, typ := range bindingTypes {
+		if index&(2<<i) != 0 {
+			o.types = append(o.types, typ)
 		}
-		o.binding = binding
 	}
 	// RFC 6120 §6.4.1: preferred first. Every mechanism that binds the channel is
 	// better than any that does not.
@@ -101,28 +112,59 @@ func (s *Server) Offer(secure bool, binding Binding) *Offer {
 	for _, h := range s.hashes {
 		o.mechanisms = append(o.mechanisms, scramName(h, false))
 	}
-	if secure && s.bearer != nil { // RFC 7628 §4: TLS is required
+	if o.secure && s.bearer != nil { // RFC 7628 §4: TLS is required
 		o.mechanisms = append(o.mechanisms, oauthBearerName)
 	}
 	// RFC 6120 §13.8.3: PLAIN on protected channels only.
-	if secure && !s.opts.NoPlain {
+	if o.secure && !s.opts.NoPlain {
 		o.mechanisms = append(o.mechanisms, plainName)
 	}
 	if s.opts.Anonymous {
 		o.mechanisms = append(o.mechanisms, anonymousName)
 	}
 	o.tokens = o.tokenMechanisms()
+	for _, h := range s.hashes {
+		o.hashes[h] = o.hash(h)
+	}
 	return o
+}
+
+// Offer decides what a stream is offered. secure says that the channel keeps
+// secrets and cannot be tampered with, as TLS does; binding is its Binding, or nil
+// if it has none. A channel that is not secure has none either.
+//
+// Make a new Offer when the channel changes: exchanges check against what was
+// offered.
+func (s *Server) Offer(secure bool, binding Binding) *Offer {
+	if !secure {
+		return &Offer{shape: s.shapes[0]}
+	}
+	index := 1
+	if binding != nil {
+		for i, typ := range bindingTypes {
+			if data, err := binding.ChannelBinding(typ); err == nil && len(data) > 0 {
+				index |= 2 << i
+			}
+		}
+	}
+	return &Offer{shape: s.shapes[index], binding: binding}
+}
+
+// Notice returns what render, called for the first time, has made of the lists of
+// this Offer, or of another one with the same lists: each stream gets the same text.
+func (o *Offer) Notice(render func() string) string {
+	o.once.Do(func() { o.notice = render() })
+	return o.notice
 }
 
 // Mechanisms returns the names to list in <mechanisms/>, preferred first. The
 // caller does not change them.
-func (o *Offer) Mechanisms() []string { return o.mechanisms }
+func (o *shape) Mechanisms() []string { return o.mechanisms }
 
 // BindingTypes returns the channel binding types to announce by XEP-0440 §2,
 // preferred first; none if the channel cannot be bound. The caller does not change
 // them.
-func (o *Offer) BindingTypes() []string {
+func (o *shape) BindingTypes() []string {
 	if len(o.server.hashes) == 0 {
 		return nil
 	}
@@ -130,13 +172,13 @@ func (o *Offer) BindingTypes() []string {
 }
 
 // Uses reports whether SCRAM with h is offered.
-func (o *Offer) Uses(h Hash) bool { return slices.Contains(o.server.hashes, h) }
+func (o *shape) Uses(h Hash) bool { return slices.Contains(o.server.hashes, h) }
 
 // plus reports whether SCRAM with channel binding was offered.
-func (o *Offer) plus() bool { return len(o.BindingTypes()) > 0 }
+func (o *shape) plus() bool { return len(o.BindingTypes()) > 0 }
 
 // hash is the value of the attribute h in XEP-0474 §5.1.
-func (o *Offer) hash(h Hash) []byte {
+func (o *shape) hash(h Hash) []byte {
 	sorted := func(names []string) string {
 		return strings.Join(slices.Sorted(slices.Values(names)), "\x1e")
 	}
