@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -22,33 +23,44 @@ const hashedToken = "HT-SHA-256-NONE"
 // device is a client that comes back: what it remembers between its logins. One
 // goroutine uses it at a time.
 type device struct {
+	ep      endpoint // with a memory for TLS sessions
+	road    road
 	user    string
 	agent   string // <user-agent/>
 	token   string
 	sleeper // the session to resume, if it has an id
 }
 
-// newDevice logs an account in with SASL2 and its password, and asks for a token.
-func newDevice(ctx context.Context, ep endpoint, user string, number int) (*device, error) {
-	d := &device{user: user, agent: fmt.Sprintf("<user-agent id='d4565fa7-4d72-4749-b3d3-%012d'><software>bench</software></user-agent>", number)}
-	s, err := connect(ctx, ep, roadTCP)
+// newDevice is one that has not logged in yet. Devices share no number.
+func newDevice(ep endpoint, r road, number int) *device {
+	ep.tls = ep.tls.Clone()
+	ep.tls.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+	return &device{
+		ep: ep, road: r, user: userName(chatFrom + number),
+		agent: fmt.Sprintf("<user-agent id='d4565fa7-4d72-4749-b3d3-%012d'><software>bench</software></user-agent>", number),
+	}
+}
+
+// earnToken logs in with SASL2 and the password, and asks for a token.
+func (d *device) earnToken(ctx context.Context) error {
+	s, err := connect(ctx, d.ep, d.road)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer s.close()
-	if err := s.open(ep.domain, false); err != nil {
-		return nil, err
+	if err := s.open(d.ep.domain, false); err != nil {
+		return err
 	}
-	features, err := s.await("<stream:features")
+	features, err := s.await("<stream:features", "<features")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if !bytes.Contains(features, []byte(">"+hashedToken+"<")) {
-		return nil, fmt.Errorf("%w: no %s", errUnsupported, hashedToken)
+		return fmt.Errorf("%w: no %s", errUnsupported, hashedToken)
 	}
-	conv, err := ep.creds.conversation(user)
+	conv, err := d.ep.creds.conversation(d.user)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	step := func(in []byte) (string, error) {
 		data, err := base64.StdEncoding.DecodeString(string(in))
@@ -60,35 +72,35 @@ func newDevice(ctx context.Context, ep endpoint, user string, number int) (*devi
 	}
 	first, err := step(nil)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	err = s.sendXML("<authenticate xmlns='" + nsSASL2 + "' mechanism='SCRAM-SHA-256'><initial-response>" + first + "</initial-response>" + d.agent +
 		"<request-token xmlns='" + nsFAST + "' mechanism='" + hashedToken + "'/></authenticate>")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	el, err := s.await("<challenge", "<failure")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	answer, err := step(inner(el))
 	if err != nil {
-		return nil, fmt.Errorf("SASL2: %w: %.300s", err, el)
+		return fmt.Errorf("SASL2: %w: %.300s", err, el)
 	}
 	if err := s.sendXML("<response xmlns='" + nsSASL2 + "'>" + answer + "</response>"); err != nil {
-		return nil, err
+		return err
 	}
 	if el, err = s.await("<success", "<failure"); err != nil {
-		return nil, err
+		return err
 	}
 	if _, err := step([]byte(childText(el, "additional-data"))); err != nil || !conv.Valid() {
-		return nil, errors.Join(fmt.Errorf("SASL2: %.300s", el), err)
+		return errors.Join(fmt.Errorf("SASL2: %.300s", el), err)
 	}
 	d.takeToken(el)
 	if d.token == "" {
-		return nil, fmt.Errorf("no token in %.300s", el)
+		return fmt.Errorf("no token in %.300s", el)
 	}
-	return d, nil
+	return nil
 }
 
 // takeToken keeps a new token, if a <success/> has one (XEP-0484 §3.5).
@@ -106,19 +118,19 @@ func (d *device) mac(role string) []byte {
 	return m.Sum(nil)
 }
 
-// login logs in with the token. The stream header and <authenticate/>, with inline
-// in it, leave in one write: what the server offers is known from the last time.
-// It returns <success/>, which is valid until the next element is read.
-func (d *device) login(ctx context.Context, ep endpoint, inline string) (*session, []byte, error) {
-	s, err := connect(ctx, ep, roadTCP)
+// login logs in with the token: the stream header and <authenticate/>, with inline
+// in it, leave without waiting, as what the server offers is known from the last
+// time. It returns <success/>, which is valid until the next element is read.
+func (d *device) login(ctx context.Context, inline string) (*session, []byte, error) {
+	s, err := connect(ctx, d.ep, d.road)
 	if err != nil {
 		return nil, nil, err
 	}
 	initial := append([]byte(d.user+"\x00"), d.mac("Initiator")...)
-	err = s.send([]byte("<?xml version='1.0'?><stream:stream to='" + ep.domain + "' from='" + d.user + "@" + ep.domain +
-		"' version='1.0' xml:lang='en' xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>" +
-		"<authenticate xmlns='" + nsSASL2 + "' mechanism='" + hashedToken + "'><initial-response>" + encode(string(initial)) + "</initial-response>" +
-		d.agent + "<fast xmlns='" + nsFAST + "'/>" + inline + "</authenticate>"))
+	if err = s.open(d.ep.domain, false); err == nil {
+		err = s.sendXML("<authenticate xmlns='" + nsSASL2 + "' mechanism='" + hashedToken + "'><initial-response>" + encode(string(initial)) +
+			"</initial-response>" + d.agent + "<fast xmlns='" + nsFAST + "'/>" + inline + "</authenticate>")
+	}
 	var el []byte
 	if err == nil {
 		el, err = s.await("<success", "<failure")
@@ -138,8 +150,8 @@ func (d *device) login(ctx context.Context, ep endpoint, inline string) (*sessio
 
 // visit logs in, binds with Bind 2, and does what a client does then, as at the end
 // of a login with SCRAM.
-func (d *device) visit(ctx context.Context, ep endpoint) error {
-	s, success, err := d.login(ctx, ep, "<bind xmlns='"+nsBind2+"'><tag>b</tag></bind>")
+func (d *device) visit(ctx context.Context) error {
+	s, success, err := d.login(ctx, "<bind xmlns='"+nsBind2+"'><tag>b</tag></bind>")
 	if err != nil {
 		return err
 	}
@@ -150,8 +162,8 @@ func (d *device) visit(ctx context.Context, ep endpoint) error {
 }
 
 // sleep logs in with a session that can be resumed, and loses its connection.
-func (d *device) sleep(ctx context.Context, ep endpoint) error {
-	s, success, err := d.login(ctx, ep, "<bind xmlns='"+nsBind2+"'><tag>b</tag><enable xmlns='"+nsSM+"' resume='true'/></bind>")
+func (d *device) sleep(ctx context.Context) error {
+	s, success, err := d.login(ctx, "<bind xmlns='"+nsBind2+"'><tag>b</tag><enable xmlns='"+nsSM+"' resume='true'/></bind>")
 	if err != nil {
 		return err
 	}
@@ -164,44 +176,75 @@ func (d *device) sleep(ctx context.Context, ep endpoint) error {
 	return errors.Join(err, s.cut())
 }
 
-// wake logs in and resumes the session, which is a client's whole way back, and
-// loses the connection again.
-func (d *device) wake(ctx context.Context, ep endpoint) error {
-	s, success, err := d.login(ctx, ep, "<resume xmlns='"+nsSM+"' previd='"+d.id+"' h='"+strconv.FormatInt(d.h, 10)+"'/>")
+// wake logs in and resumes the session, which is a client's whole way back.
+func (d *device) wake(ctx context.Context) (*session, error) {
+	s, success, err := d.login(ctx, "<resume xmlns='"+nsSM+"' previd='"+d.id+"' h='"+strconv.FormatInt(d.h, 10)+"'/>")
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Contains(success, []byte("<resumed ")) {
+		return nil, errors.Join(fmt.Errorf("not resumed: %.300s", success), s.close())
+	}
+	return s, nil
+}
+
+// password logs in with SCRAM, as runLogins does.
+func (d *device) password(ctx context.Context) error {
+	s, err := login(ctx, d.ep, d.road, d.user)
 	if err != nil {
 		return err
 	}
-	if !bytes.Contains(success, []byte("<resumed ")) {
-		err = fmt.Errorf("not resumed: %.300s", success)
-	}
-	return errors.Join(err, s.cut())
+	return errors.Join(s.available(), s.close())
 }
 
-// runFAST is runLogins with tokens. With resume each login takes up the session
-// that the one before has left.
-func runFAST(ctx context.Context, b *bench, s *server, resume bool) (*outcome, error) {
+// comeback is a way to log in again.
+type comeback string
+
+const (
+	bySCRAM  comeback = "SCRAM"
+	byToken  comeback = "token"  // FAST and Bind 2
+	byResume comeback = "resume" // FAST, and the session before is resumed
+)
+
+// runComebacks is runLogins for clients that have been there before: they have a
+// TLS session, and a token, to come back with.
+func runComebacks(ctx context.Context, b *bench, s *server, r road, how comeback) (*outcome, error) {
 	devices := make([]*device, 2*chatPairs/loginWorkers*loginWorkers)
-	err := each(len(devices), func(i int) (err error) {
-		if devices[i], err = newDevice(ctx, s.ep, userName(chatFrom+i), i); err != nil {
-			return err
+	visit := func(i int) error {
+		switch how {
+		case byToken:
+			return devices[i].visit(ctx)
+		case byResume: // and its connection is lost again
+			session, err := devices[i].wake(ctx)
+			if err != nil {
+				return err
+			}
+			return session.cut()
 		}
-		if resume {
-			return devices[i].sleep(ctx, s.ep)
+		return devices[i].password(ctx)
+	}
+	err := each(len(devices), func(i int) error {
+		d := newDevice(s.ep, r, i)
+		devices[i] = d
+		if how != bySCRAM {
+			if err := d.earnToken(ctx); err != nil {
+				return err
+			}
 		}
-		return devices[i].visit(ctx, s.ep) // the first use of a token is more work than those that follow
+		if how == byResume {
+			if err := d.sleep(ctx); err != nil {
+				return err
+			}
+		}
+		return visit(i) // the first use of a token is more work than those that follow
 	})
 	if err != nil {
 		return nil, err
 	}
-	out, err := b.countLogins(ctx, s, len(devices), func(i int) error {
-		if resume {
-			return devices[i].wake(ctx, s.ep)
-		}
-		return devices[i].visit(ctx, s.ep)
-	})
-	if err == nil && resume { // leave nothing behind
+	out, err := b.countLogins(ctx, s, len(devices), visit)
+	if err == nil && how == byResume { // leave nothing behind
 		err = each(len(devices), func(i int) error {
-			session, _, err := devices[i].login(ctx, s.ep, "<resume xmlns='"+nsSM+"' previd='"+devices[i].id+"' h='"+strconv.FormatInt(devices[i].h, 10)+"'/>")
+			session, err := devices[i].wake(ctx)
 			if err != nil {
 				return err
 			}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -76,15 +77,21 @@ func (s *session) availableCounted() (int64, error) {
 // cut ends the connection as a lost network does: without a word of XMPP, and
 // with a reset instead of TCP's own farewell.
 func (s *session) cut() error {
-	tcp, ok := s.link.(*tcpLink)
-	if !ok {
-		return errNotTCP
+	var conn net.Conn
+	switch l := s.link.(type) {
+	case *tcpLink:
+		conn = l.conn
+	case *wsLink:
+		conn = l.conn
 	}
-	conn, ok := tcp.conn.(*net.TCPConn)
-	if !ok {
-		return errNotTCP
+	if t, ok := conn.(*tls.Conn); ok {
+		conn = t.NetConn()
 	}
-	return errors.Join(conn.SetLinger(0), conn.Close())
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		return errors.New("not on one TCP connection")
+	}
+	return errors.Join(tcp.SetLinger(0), tcp.Close())
 }
 
 // resume logs the account in and takes the session up again (XEP-0198 §5).

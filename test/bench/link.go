@@ -91,7 +91,7 @@ func dialWebSocket(conn net.Conn, host, path string) (*wsLink, error) {
 	// RFC 6455 §4.1; the sub-protocol is RFC 7395 §3.1's.
 	request := "GET " + path + " HTTP/1.1\r\nHost: " + host + "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
 		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: xmpp\r\n" +
-		"Origin: http://" + host + "\r\n\r\n"
+		"Origin: http://" + host + "\r\nX-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: https\r\n\r\n"
 	if _, err := conn.Write([]byte(request)); err != nil {
 		return nil, err
 	}

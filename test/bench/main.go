@@ -10,6 +10,7 @@
 //	go run ./test/bench                      # everything; about half an hour
 //	go run ./test/bench -quick               # a smoke run of less than a minute
 //	go run ./test/bench -scenarios chat-tcp-32,chat-tcp-1 -servers trivium,relay
+//	go run ./test/bench -scenarios sessions -rounds 1 -duration 1s -idle 500   # four minutes
 //	go run ./test/bench report -json test/artifacts/bench.json -out docs/performance.md
 package main
 
@@ -103,7 +104,7 @@ const (
 func measureCommand(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	b := &bench{}
-	names := flags.String("scenarios", "all", "comma-separated `names`, or all; see the list command")
+	names := flags.String("scenarios", "all", "comma-separated `names`, or all, or sessions; see the list command")
 	servers := flags.String("servers", "trivium,ejabberd,prosody,relay", "comma-separated `names`, in the order of each round")
 	quick := flags.Bool("quick", false, "smoke run: one round, small counts, less than a minute; its figures mean little")
 	flags.IntVar(&b.rounds, "rounds", 5, "`rounds` of each scenario")
@@ -175,12 +176,20 @@ func renice(n int) error {
 	return nil
 }
 
+// groups are names for several scenarios.
+var groups = map[string]string{
+	"sessions": "sm-*,archive-*,login-fast*,hibernated", // what outlives a connection
+}
+
 func chooseScenarios(names string) ([]scenario, error) {
 	all := scenarios()
 	if names == "all" {
 		return all, nil
 	}
 	var chosen []scenario
+	for alias, group := range groups {
+		names = strings.ReplaceAll(names, alias, group)
+	}
 	for name := range strings.SplitSeq(names, ",") {
 		found := false
 		for _, s := range all {

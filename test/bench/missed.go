@@ -18,7 +18,7 @@ func missedGoals(w *bytes.Buffer, r *records, src sources) error {
 	done := map[string]bool{}
 	for _, f := range figures() {
 		v := r.verdict(f)
-		if v.met || !v.measured && v.failed == 0 || done[f.scenario] {
+		if !v.toExplain() || done[f.scenario] {
 			continue
 		}
 		if len(done) == 0 {

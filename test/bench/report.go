@@ -53,6 +53,9 @@ whatever else the machine does: trust ratios before absolute figures. A ratio co
 	for _, sc := range scenarios() {
 		if slices.ContainsFunc(r.Runs, func(run record) bool { return run.Scenario == sc.name }) {
 			scenarioTable(w, r, sc)
+			if err := remarks(w, r, src, sc.name); err != nil {
+				return err
+			}
 		}
 	}
 	w.WriteString(method)
@@ -83,7 +86,15 @@ const method = `
   end of stream; 8 under way.
 - **Latency**: messages leave by the clock, round robin over the pairs, whatever has come back; from just before the write to
   just after the read. "Lag" is how late they left against the plan: when it is large the client was held up.
-- **Lost** is sent minus received 5 seconds after the last message was sent. **Errors** are messages returned to the
+- **Stream management**: as chat, on two resumable streams; the sender asks for an acknowledgement after every 10 messages, the
+  receiver gives one for every 10 and whenever the server asks. In the end the server must have acknowledged every message.
+- **Archives**: as chat, with the archives of both users on. The window closes when the server is quiet, so that work put off
+  is counted; then the archives are asked how many messages of the run they have: what is missing, or too much, is an error.
+  Trivium's are synced to the disk with group commit; Prosody's files and Mnesia are not synced.
+- **The promise**: Trivium acknowledges what is committed or acknowledged by its recipient; "unpromised" what it has handled.
+- **Hibernated**: as idle, but each connection is reset when presence is sent and all is acknowledged; every session must then
+  be resumable.
+- **Lost** is sent minus received 5 seconds after the last message was sent, 15 with archives. **Errors** are messages returned to the
   sender, refused requests, failed logins or dead connections. **Others** is the share of all cores that processes outside the
   run used meanwhile, least to most: where it is large, latencies say little.
 `
@@ -96,6 +107,21 @@ func goalTable(w *bytes.Buffer, r *records) {
 			cell(v.trivium, f.unit), strings.TrimSpace(v.better+" "+cell(v.peer, f.unit)),
 			ratio(v.trivium, v.peer), cell(v.relay, f.unit), ratio(v.trivium, v.relay), goalText(f, v), verdictText(f, v))
 	}
+}
+
+// remarks adds what a person noted of a scenario, unless it stands above already,
+// with a goal that was missed.
+func remarks(w *bytes.Buffer, r *records, src sources, scenario string) error {
+	for _, f := range figures() {
+		if f.scenario == scenario && r.verdict(f).toExplain() {
+			return nil
+		}
+	}
+	notes, err := readIfThere(src.notes, scenario+".md")
+	if notes = bytes.TrimSpace(notes); len(notes) > 0 {
+		fmt.Fprintf(w, "\n%s\n", notes)
+	}
+	return err
 }
 
 func cell(s spread, unit string) string {

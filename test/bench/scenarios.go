@@ -30,6 +30,30 @@ func archiveVariants(run runner) []variant {
 	}
 }
 
+// comebacks is logins with what was learnt at the one before, and with SCRAM, which
+// is all that the peers have.
+func comebacks(name, title string, r road) scenario {
+	by := func(how comeback) runner {
+		return func(ctx context.Context, b *bench, s *server) (*outcome, error) {
+			return runComebacks(ctx, b, s, r, how)
+		}
+	}
+	su := setup{sm: true, proxied: r == roadWebSocket}
+	return scenario{
+		name: name, title: "Login with a FAST token, the peers with SCRAM-SHA-256: " + title, setup: su,
+		run: func(ctx context.Context, b *bench, s *server) (*outcome, error) {
+			if s.name() == "trivium" {
+				return runComebacks(ctx, b, s, r, byToken)
+			}
+			return runComebacks(ctx, b, s, r, bySCRAM)
+		},
+		also: []variant{
+			{name: "trivium resume", server: "trivium", setup: su, run: by(byResume)},
+			{name: "trivium SCRAM", server: "trivium", setup: su, run: by(bySCRAM)},
+		},
+	}
+}
+
 // scenarios lists everything that can be measured, in the order of the report.
 func scenarios() []scenario {
 	talk := func(r road, window int) runner { return chat{road: r, window: window}.run }
@@ -84,21 +108,8 @@ func scenarios() []scenario {
 			name: "archive-page", title: fmt.Sprintf("Archive pages of %d results, archives of %d messages", pageSize, pageArchive),
 			setup: archiveSetup, run: runPages, also: archiveVariants(runPages),
 		},
-		{
-			name: "login-fast", title: "Login with a FAST token and Bind 2, TCP without TLS; the peers with SCRAM-SHA-256", setup: managedSetup,
-			run: func(ctx context.Context, b *bench, s *server) (*outcome, error) {
-				if s.name() != "trivium" {
-					return runLogins(ctx, b, s, roadTCP)
-				}
-				return runFAST(ctx, b, s, false)
-			},
-			also: []variant{
-				{name: "trivium resume", server: "trivium", setup: managedSetup, run: func(ctx context.Context, b *bench, s *server) (*outcome, error) {
-					return runFAST(ctx, b, s, true)
-				}},
-				{name: "trivium SCRAM", server: "trivium", setup: managedSetup, run: logins(roadTCP)},
-			},
-		},
+		comebacks("login-fast", "WebSocket behind a proxy that speaks TLS", roadWebSocket),
+		comebacks("login-fast-tls", "Direct TLS, TLS sessions resumed", roadDirectTLS),
 		{name: "latency-1000", title: "Open loop, 1,000 messages per second, " + pairs + ", TCP", relay: true, quiet: true, run: latency(1000)},
 		{name: "latency-5000", title: "Open loop, 5,000 messages per second, " + pairs + ", TCP", relay: true, quiet: true, run: latency(5000)},
 		{name: "idle-tcp", title: "Idle connections with presence, TCP without TLS", fresh: true, heap: true, run: idle(roadTCP)},

@@ -53,6 +53,7 @@ type setup struct {
 	sm         bool   // stream management (XEP-0198)
 	archive    bool   // every user's messages are archived (XEP-0313)
 	store      string // of the archive: "" is the driver's first choice
+	proxied    bool   // a proxy speaks TLS with the clients that come over HTTP
 	unpromised bool   // Trivium acknowledges without waiting for the disk
 }
 

@@ -39,7 +39,7 @@ log: {level: warn}
 listeners:
   - {kind: xmpp-starttls, address: "{tcp}", require_tls: false}
   - {kind: xmpp-tls, address: "{direct}"}
-  - {kind: http, address: "{http}", endpoints: [websocket, bosh, rest, health, metrics]}
+  - {kind: http, address: "{http}", endpoints: [websocket, bosh, rest, health, metrics]{proxied}}
 limits: {connections_per_address: 0, unauthenticated_per_address: 0, rate_bytes: 0, rate_stanzas: 0}
 sasl: {iterations: 4096}
 `
@@ -48,7 +48,11 @@ sasl: {iterations: 4096}
 // Stream management is always there, and clients that do not ask for it do not pay
 // for it.
 func (t *trivium) configured(su setup) string {
-	text := t.text
+	proxied := ""
+	if su.proxied {
+		proxied = ", behind_tls: true"
+	}
+	text := strings.ReplaceAll(t.text, "{proxied}", proxied)
 	if !su.archive { // the peers have none then
 		text += "archive: {default: never}\n"
 	}
