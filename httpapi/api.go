@@ -10,6 +10,7 @@
 package httpapi
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -22,7 +23,9 @@ import (
 	"github.com/puzpuzpuz/xsync/v4"
 	"golang.org/x/time/rate"
 
+	"trivium/core/admin"
 	"trivium/core/auth"
+	"trivium/core/jid"
 	"trivium/core/router"
 	"trivium/core/wire"
 	"trivium/httpapi/webhook"
@@ -33,6 +36,8 @@ import (
 type Options struct {
 	Router *router.Router
 	Auth   *auth.Service
+	// Exists tells whether a bare address is an account; those of Auth if nil.
+	Exists func(context.Context, jid.JID) (bool, error)
 	// MaxBody is the most octets of a request: 256 KiB.
 	MaxBody int64
 	// Limits of one message, apart from its octets.
@@ -47,8 +52,11 @@ type Options struct {
 	Origins []string
 	// Webhooks tells the state of the webhook endpoints; nil: there are none.
 	Webhooks func() []webhook.Status
-	Version  string // of the server, told by the OpenAPI document
-	Logger   *slog.Logger
+	// Operations are the operator's; those that users have on their own accounts are
+	// offered to tokens that may speak for them. Nil: none.
+	Operations *admin.Registry
+	Version    string // of the server, told by the OpenAPI document
+	Logger     *slog.Logger
 }
 
 // API is the REST interface. It is safe for concurrent use.
@@ -73,6 +81,9 @@ type Stats struct {
 func New(o Options) (*API, error) {
 	if o.Router == nil || o.Auth == nil {
 		return nil, errors.New("httpapi: Router and Auth are required")
+	}
+	if o.Exists == nil {
+		o.Exists = o.Auth.Exists
 	}
 	if o.MaxBody <= 0 {
 		o.MaxBody = 256 << 10
@@ -103,6 +114,7 @@ func (a *API) Mount(r chi.Router) {
 	r.Post("/messages", a.postMessage)
 	get(r, "/webhooks", a.getWebhooks)
 	get(r, "/openapi.json", a.getDocument)
+	a.mountDevices(r)
 	r.NotFound(func(w http.ResponseWriter, _ *http.Request) {
 		problem(http.StatusNotFound, "There is nothing at this path.").write(w)
 	})
@@ -110,7 +122,7 @@ func (a *API) Mount(r chi.Router) {
 		// RFC 9110 §15.5.6: the answer names the methods that are allowed.
 		if rc := chi.RouteContext(rq.Context()); rc != nil && rc.Routes != nil {
 			var allow []string
-			for _, m := range []string{http.MethodGet, http.MethodHead, http.MethodPost} {
+			for _, m := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodDelete} {
 				if rc.Routes.Match(chi.NewRouteContext(), m, rq.URL.Path) {
 					allow = append(allow, m)
 				}
@@ -191,7 +203,7 @@ func (a *API) cors(next http.Handler) http.Handler {
 			origin = ""
 		}
 		if origin != "" && r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
-			h.Set("Access-Control-Allow-Methods", "GET, POST")
+			h.Set("Access-Control-Allow-Methods", "GET, POST, DELETE")
 			h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type")
 			h.Set("Access-Control-Max-Age", "600")
 			w.WriteHeader(http.StatusNoContent)

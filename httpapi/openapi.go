@@ -122,6 +122,7 @@ func openAPI(o Options) (*huma.OpenAPI, huma.Registry) {
 		Method: http.MethodGet, Path: "/webhooks", OperationID: "list-webhooks", Summary: "Tell the state of the webhooks",
 		Security: security, Responses: list,
 	})
+	describeDevices(doc, ref, problems)
 	header := func(name, text string) *huma.Param {
 		return &huma.Param{Name: name, In: "header", Required: true, Description: text, Schema: &huma.Schema{Type: huma.TypeString}}
 	}

@@ -139,7 +139,7 @@ func TestServedDocument(t *testing.T) {
 	if err := json.Unmarshal([]byte(body), &d); err != nil {
 		t.Fatal(err)
 	}
-	if d.OpenAPI != "3.1.0" || d.Info.Version != "1.2.3" || len(d.Paths) != 2 {
+	if d.OpenAPI != "3.1.0" || d.Info.Version != "1.2.3" || len(d.Paths) == 0 {
 		t.Errorf("%+v", d)
 	}
 	for path, ops := range d.Paths {

@@ -208,7 +208,7 @@ func (a *API) maySend(w http.ResponseWriter, r *http.Request, token *auth.Token,
 		return noScope(w, "The token may not send from this address."), nil
 	}
 	if from.Local() != "" && a.opts.Router.Hosts(from.Domain()) {
-		ok, err := a.opts.Auth.Exists(r.Context(), from.Bare())
+		ok, err := a.opts.Exists(r.Context(), from.Bare())
 		if err != nil {
 			return nil, err
 		}

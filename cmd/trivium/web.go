@@ -50,7 +50,7 @@ func newWeb(e *engine) (*web, error) {
 	var err error
 	w.api, err = httpapi.New(httpapi.Options{
 		Router: e.core.Router, Auth: e.users, MaxBody: int64(cfg.REST.MaxBody), Limits: afterLogin(cfg), Rate: cfg.REST.Rate,
-		Webhooks: e.webhooks.Status, Version: version, Logger: e.log,
+		Webhooks: e.webhooks.Status, Operations: &e.admin, Version: version, Logger: e.log,
 	})
 	if err != nil {
 		return nil, err
