@@ -2,17 +2,29 @@ package transcripts
 
 import (
 	"errors"
+	"net/http"
 	"testing"
 
+	"trivium/bosh"
 	"trivium/core/jid"
 	"trivium/test/harness"
 )
 
-// TestModernLogin is one client's life with SASL2 over STARTTLS: it comes with its
-// password, binds and asks for a token (XEP-0386, XEP-0484), is lost, and resumes by
-// its token in one round trip (XEP-0198 §8.2); with a new password it is out.
+// TestModernLogin is one client's life with SASL2, over STARTTLS and over HTTPS as a
+// proxy in front of us has it: it comes with its password, binds and asks for a token
+// (XEP-0386, XEP-0484), is lost, and resumes by its token in one round trip, over
+// another framing too (XEP-0198 §8.2); with a new password it is out.
 func TestModernLogin(t *testing.T) {
-	srv := harness.Start(t, harness.Options{TLS: true, Accounts: []string{"juliet@example.org"}})
+	for _, way := range [][2]string{{"tcp", "tcp"}, {"bosh", "bosh"}, {"tcp", "bosh"}, {"bosh", "tcp"}} {
+		t.Run(way[0]+" and "+way[1], func(t *testing.T) { modernLogin(t, way[0], way[1]) })
+	}
+}
+
+func modernLogin(t *testing.T, framing, second string) {
+	srv := harness.Start(t, harness.Options{
+		TLS: true, Accounts: []string{"juliet@example.org"},
+		BOSH: bosh.Options{Secure: func(*http.Request) bool { return true }},
+	})
 	const (
 		ns    = "urn:xmpp:sasl:2"
 		agent = "<user-agent id='d4565fa7-4d72-4749-b3d3-740edbf87770'><software>AwesomeXMPP</software><device>Kiva&apos;s Phone</device></user-agent>"
@@ -20,7 +32,7 @@ func TestModernLogin(t *testing.T) {
 	)
 	login := func(token, inline string) (*harness.Client, *harness.Node, error) {
 		t.Helper()
-		conn, err := srv.Dial("tcp")
+		conn, err := srv.Dial(framing)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -30,7 +42,7 @@ func TestModernLogin(t *testing.T) {
 			t.Fatal(err)
 		}
 		offer := c.Stream.Child(ns, "authentication")
-		if offer == nil || c.Stream.Child("urn:xmpp:sasl-cb:0", "sasl-channel-binding") == nil {
+		if offer == nil || (c.Stream.Child("urn:xmpp:sasl-cb:0", "sasl-channel-binding") != nil) != (framing == "tcp") {
 			t.Fatalf("features %s", c.Stream)
 		}
 		n, err := c.LogIn(harness.Login{User: "juliet", Host: "example.org", Password: harness.Password, Token: token, Inline: agent + inline})
@@ -53,6 +65,7 @@ func TestModernLogin(t *testing.T) {
 	secret := attrOf(token, "token")
 	c.Drop()
 
+	framing = second
 	_, n, err = login(secret, fast+"<resume xmlns='urn:xmpp:sm:3' previd='"+id+"' h='0'/>"+bind)
 	if err != nil {
 		t.Fatal(err)
