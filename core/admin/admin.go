@@ -50,8 +50,9 @@ type Operation struct {
 	Help string
 	Args []Arg
 	// Own names the argument that says on whose account it is done; then users may do
-	// it on their own. Empty: it is for operators only.
-	Own string
+	// it on their own, for which OwnHelp says what it is. Empty: it is for operators
+	// only.
+	Own, OwnHelp string
 	// Run does it. What it returns is shown to the operator as JSON or as a table.
 	// An error for the operator is a *Error; any other is a bug.
 	Run func(ctx context.Context, args Args) (any, error)

@@ -54,22 +54,22 @@ func Sessions(users *auth.Service, mods *module.Host) []Operation {
 	d := devices{users, mods}
 	return []Operation{
 		{
-			Name: "session list", Help: "list the sessions of an account", Own: "jid", Args: []Arg{who},
+			Name: "session list", Help: "list the sessions of an account", Own: "jid", OwnHelp: "list your sessions", Args: []Arg{who},
 			Run: d.on(func(ctx context.Context, account jid.JID, _ Args) (any, error) { return d.sessions(ctx, account) }),
 		},
 		{
-			Name: "session kick", Help: "end one session of an account, or all of them", Own: "jid", Args: []Arg{
+			Name: "session kick", Help: "end one session of an account, or all of them", Own: "jid", OwnHelp: "end one of your sessions, or all of them", Args: []Arg{
 				{Name: "jid", Help: "address of the account, or of the one session", Required: true},
-				{Name: "resource", Help: "of the one session; all if absent", Choices: d.resources},
+				{Name: "resource", Help: "resource of the one session; all if absent", Choices: d.resources},
 			},
 			Run: d.kick,
 		},
 		{
-			Name: "client list", Help: "list the clients that an account logs in from", Own: "jid", Args: []Arg{who},
+			Name: "client list", Help: "list the clients that an account logs in from", Own: "jid", OwnHelp: "list the clients that you log in from", Args: []Arg{who},
 			Run: d.on(func(ctx context.Context, account jid.JID, _ Args) (any, error) { return d.clients(ctx, account) }),
 		},
 		{
-			Name: "client revoke", Help: "forget a client, its tokens and its sessions; with the password it can log in again", Own: "jid", Args: []Arg{
+			Name: "client revoke", Help: "forget a client, its tokens and its sessions; with the password it can log in again", Own: "jid", OwnHelp: "take access away from one of your clients, unless it knows the password", Args: []Arg{
 				who, {Name: "id", Help: "the client's id", Required: true, Choices: d.choices},
 			},
 			Run: d.on(d.revoke),

@@ -33,10 +33,19 @@ type Contacts interface {
 	Subscribed(ctx context.Context, account, contact jid.JID) (bool, error)
 }
 
+// Nodes are what the server has below its own address: the commands of XEP-0050
+// for one.
+type Nodes interface {
+	// DiscoNode describes a node to who asks, as Disco describes the server. Nil says
+	// that there is no such node.
+	DiscoNode(ctx context.Context, rq *module.Request, node string) (*module.Disco, error)
+}
+
 // Options of New.
 type Options struct {
-	Name string // of the server's identity; "Trivium" when empty
-	Node string // of the capabilities, a URI that names the software
+	Name  string // of the server's identity; "Trivium" when empty
+	Node  string // of the capabilities, a URI that names the software
+	Nodes []Nodes
 }
 
 // Module is the feature.
@@ -98,11 +107,28 @@ func verification(ids []module.Identity, features []string) string {
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
-func (m *Module) serverInfo(_ context.Context, rq *module.Request) (stanza.Payload, error) {
-	d := m.host.Disco()
+// node returns what is told of a node of the server; "" is the server itself.
+func (m *Module) node(ctx context.Context, rq *module.Request, node string) (*module.Disco, error) {
+	if node == "" {
+		return m.host.Disco(), nil
+	}
+	for _, n := range m.opts.Nodes {
+		if d, err := n.DiscoNode(ctx, rq, node); d != nil || err != nil {
+			return d, err
+		}
+	}
+	return nil, stanza.Err(stanza.ItemNotFound, "no such node") // XEP-0030 §7
+}
+
+func (m *Module) serverInfo(ctx context.Context, rq *module.Request) (stanza.Payload, error) {
 	node := rq.Element().Attr("node")
-	if node != "" && node != m.opts.Node+"#"+m.caps() {
-		return nil, stanza.Err(stanza.ItemNotFound, "no such node") // XEP-0030 §7
+	of := node
+	if node == m.opts.Node+"#"+m.caps() {
+		of = "" // XEP-0115 §6.2
+	}
+	d, err := m.node(ctx, rq, of)
+	if err != nil {
+		return nil, err
 	}
 	return info(node, d.ServerIdentities, d.ServerFeatures), nil
 }
@@ -126,12 +152,17 @@ func info(node string, ids []module.Identity, features []string) *stanza.Element
 }
 
 func (m *Module) serverItems(ctx context.Context, rq *module.Request) (stanza.Payload, error) {
-	if rq.Element().Attr("node") != "" {
-		return nil, stanza.Err(stanza.ItemNotFound, "no such node")
+	node := rq.Element().Attr("node")
+	d, err := m.node(ctx, rq, node)
+	if err != nil {
+		return nil, err
 	}
 	q := stanza.El(NSItems, "query")
-	if items := m.host.Disco().Items; items != nil {
-		for _, it := range items(ctx, rq.To().Domain()) {
+	if node != "" {
+		q.Set("node", node)
+	}
+	if d.Items != nil {
+		for _, it := range d.Items(ctx, rq.To().Domain()) {
 			e := stanza.El(NSItems, "item").Set("jid", it.JID.String())
 			if it.Node != "" {
 				e.Set("node", it.Node)
