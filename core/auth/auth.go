@@ -101,7 +101,7 @@ func (n name) cacheable() bool { return len(n.host)+len(n.local) <= nameMax }
 type Account struct {
 	JID         jid.JID // bare
 	Created     time.Time
-	PasswordSet time.Time
+	PasswordSet time.Time // zero: it has none of ours
 }
 
 // RemoveHook deletes what a module keeps for an account, as part of the
@@ -371,7 +371,11 @@ func (s *Service) Accounts(ctx context.Context, host, after string, limit int) (
 		if err != nil {
 			return nil, fmt.Errorf("auth: the table of accounts: %w", err)
 		}
-		list = append(list, Account{JID: address, Created: time.UnixMicro(created), PasswordSet: time.UnixMicro(set)})
+		a := Account{JID: address, Created: time.UnixMicro(created)}
+		if set != 0 {
+			a.PasswordSet = time.UnixMicro(set)
+		}
+		list = append(list, a)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("auth: %w", err)

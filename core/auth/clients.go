@@ -132,7 +132,9 @@ func (b *hostBackend) NoteClient(ctx context.Context, username string, l ClientL
 	if mechanism == "" && l.ByToken && !l.Invalidated && held.due(now, s.lifetime) {
 		mechanism = l.Mechanism
 	}
-	if s.lifetime < 0 {
+	// Where others decide who is admitted they are asked again in the end: a token
+	// does not lead to the next one.
+	if s.lifetime < 0 || l.ByToken && b.sources.outside() {
 		mechanism = ""
 	}
 	if mechanism == "" {

@@ -107,6 +107,7 @@ type hostBackend struct {
 	service *Service
 	host    string
 	secret  []byte
+	sources *Sources // nil: internal accounts alone
 }
 
 // Host returns the accounts of host, a prepared domainpart, as the sasl package

@@ -22,9 +22,17 @@ type PasswordAuthority interface {
 
 // Directory knows accounts that have not logged in here yet. It is for concurrent
 // use.
+//
+// It is asked on the way of a stanza to an address that we do not know, by the
+// goroutine that reads the sender's stream. So it has to answer within seconds
+// whatever happens, to remember what it said, and to fail at once where it has
+// failed before: the sender alone waits, but waits.
 type Directory interface {
 	Exists(ctx context.Context, username string) (bool, error)
 }
+
+// ErrDirectory says that the Directory cannot tell now whether an account exists.
+var ErrDirectory = errors.New("auth: the directory of accounts does not answer")
 
 // Sources says where the accounts of a host come from. With the zero Sources
 // nobody has one.
@@ -42,6 +50,16 @@ type Sources struct {
 	NoProvision bool
 }
 
+// outside reports whether others than we decide who is admitted. It may be called
+// on nil, which is internal accounts alone.
+func (s *Sources) outside() bool {
+	return s != nil && (!s.Internal || s.Tokens != nil || len(s.Passwords) > 0)
+}
+
+// ours reports whether a password that was accepted is one in our own tables. It
+// may be called on nil.
+func (s *Sources) ours() bool { return s == nil || s.Internal && len(s.Passwords) == 0 }
+
 // Accounts are those of one host, wherever they come from. They are constant, and
 // for concurrent use.
 type Accounts struct {
@@ -53,11 +71,13 @@ type Accounts struct {
 
 // Source returns the accounts of host, a prepared domainpart, by these sources.
 func (s *Service) Source(host string, sources Sources) *Accounts {
-	return &Accounts{
-		service: s, host: host, sources: sources,
-		inner: &hostBackend{service: s, host: host, secret: s.hostSecret(host)},
-	}
+	a := &Accounts{service: s, host: host, sources: sources}
+	a.inner = &hostBackend{service: s, host: host, secret: s.hostSecret(host), sources: &a.sources}
+	return a
 }
+
+// Internal reports whether passwords in our own tables admit.
+func (a *Accounts) Internal() bool { return a.sources.Internal }
 
 // Backend returns the accounts as the sasl package wants them. It is a
 // sasl.TokenBackend where there are Tokens, and wraps what Service.Host returns.
@@ -82,13 +102,17 @@ func (a *Accounts) SASL(o sasl.Options) sasl.Options {
 }
 
 // Exists reports whether account's bare address, at this host, is an account, here
-// or in the Directory.
+// or in the Directory, which is asked about those that are not here only. The error
+// is ErrDirectory, or the store's.
 func (a *Accounts) Exists(ctx context.Context, account jid.JID) (bool, error) {
 	ok, err := a.service.Exists(ctx, account)
 	if ok || err != nil || a.sources.Directory == nil || account.Local() == "" || account.Domain() != a.host {
 		return ok, err
 	}
-	return a.sources.Directory.Exists(ctx, account.Local())
+	if ok, err = a.sources.Directory.Exists(ctx, account.Local()); err != nil {
+		return false, fmt.Errorf("%w: %w", ErrDirectory, err)
+	}
+	return ok, nil
 }
 
 // sourceBackend is the sasl.Backend of Accounts.

@@ -20,6 +20,7 @@ import (
 	"trivium/core/auth/callout"
 	"trivium/core/jid"
 	"trivium/core/sasl"
+	"trivium/core/store"
 )
 
 // The parts fit: what one package has, the other takes.
@@ -247,7 +248,7 @@ func TestSourceExists(t *testing.T) {
 	if ok, err := broken.Exists(t.Context(), juliet); !ok || err != nil {
 		t.Errorf("juliet, of our own: %v, %v", ok, err)
 	}
-	if ok, err := broken.Exists(t.Context(), jid.Must("nurse@example.org")); ok || err == nil {
+	if ok, err := broken.Exists(t.Context(), jid.Must("nurse@example.org")); ok || !errors.Is(err, auth.ErrDirectory) {
 		t.Errorf("nurse, who cannot be asked for: %v, %v", ok, err)
 	}
 }
@@ -271,6 +272,9 @@ func TestProvisionAccount(t *testing.T) {
 	wg.Wait()
 	if ok, err := s.Exists(ctx, romeo); !ok || err != nil {
 		t.Fatal(ok, err)
+	}
+	if list, err := s.Accounts(ctx, "example.org", "", 0); err != nil || len(list) != 1 || !list[0].PasswordSet.IsZero() || list[0].Created.IsZero() {
+		t.Errorf("accounts %v, %v", list, err)
 	}
 	b := s.Host("example.org")
 	for _, h := range []sasl.Hash{sasl.SHA1, sasl.SHA256, sasl.SHA512} {
@@ -297,5 +301,62 @@ func TestProvisionAccount(t *testing.T) {
 		if err := s.ProvisionAccount(ctx, address); !errors.Is(err, auth.ErrAddress) {
 			t.Errorf("%s: %v", address, err)
 		}
+	}
+}
+
+// Where others decide who is admitted, a token of FAST ends when it was said to, and
+// what was sent in place of a password does not become one (XEP-0480).
+func TestSourceTokens(t *testing.T) {
+	type keeper interface {
+		NoteClient(ctx context.Context, username string, l auth.ClientLogin) (auth.Grant, error)
+	}
+	type upgrader interface{ Upgrades() []sasl.Hash }
+	verifier := newBearer(t)
+	for _, tt := range []struct {
+		name               string
+		sources            auth.Sources
+		renewed, upgrading bool
+	}{
+		{"internal", auth.Sources{Internal: true}, true, true},
+		{"tokens beside", auth.Sources{Internal: true, Tokens: verifier}, false, true},
+		{"passwords beside", auth.Sources{Internal: true, Passwords: []auth.PasswordAuthority{verifier}}, false, false},
+		{"tokens alone", auth.Sources{Tokens: verifier}, false, false},
+		{"passwords alone", auth.Sources{Passwords: []auth.PasswordAuthority{verifier}}, false, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			db := openStore(t, filepath.Join(t.TempDir(), "auth.db"))
+			create(t, newService(t, db, auth.Options{}), juliet, "R0m30")
+			// A database from before a hash was added.
+			if err := db.Write(t.Context(), func(tx *store.Tx) error {
+				_, err := tx.Exec(`DELETE FROM credentials WHERE hash = 3`)
+				return err
+			}); err != nil {
+				t.Fatal(err)
+			}
+			b := newService(t, db, auth.Options{}).Source("example.org", tt.sources).Backend()
+			k, ok := sasl.As[keeper](b)
+			if !ok {
+				t.Fatal("clients are not kept")
+			}
+			note := func(l auth.ClientLogin) auth.Grant {
+				t.Helper()
+				l.ID, l.Began, l.Request = "d4565fa7-4d72-4749-b3d3-740edbf87770", time.Now(), "HT-SHA-256-NONE"
+				g, err := k.NoteClient(t.Context(), "juliet", l)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return g
+			}
+			if g := note(auth.ClientLogin{Mechanism: "PLAIN", Password: true}); g.Token == "" {
+				t.Error("no token after a login")
+			}
+			if g := note(auth.ClientLogin{Mechanism: "HT-SHA-256-NONE", ByToken: true}); (g.Token != "") != tt.renewed {
+				t.Errorf("renewed: %v, want %v", g.Token != "", tt.renewed)
+			}
+			u, ok := sasl.As[upgrader](b)
+			if got := ok && len(u.Upgrades()) > 0; got != tt.upgrading {
+				t.Errorf("upgrades: %v, want %v", got, tt.upgrading)
+			}
+		})
 	}
 }

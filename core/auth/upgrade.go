@@ -28,8 +28,13 @@ func (s *Service) loadLacking(ctx context.Context) error {
 }
 
 // Upgrades returns the hashes that there may be accounts without keys for, the
-// weakest first. They were found at the start, whoever asks.
+// weakest first. They were found at the start, whoever asks. There are none where
+// others check passwords too: what admits by them, such as a token that is soon
+// over, is not to become a password of ours.
 func (b *hostBackend) Upgrades() []sasl.Hash {
+	if !b.sources.ours() {
+		return nil
+	}
 	var list []sasl.Hash
 	for i, h := range hashes {
 		if b.service.lacking[i] {
