@@ -33,7 +33,7 @@ func Example() string { return example }
 // Default returns what holds where neither file nor environment say otherwise.
 func Default() *Config {
 	return &Config{
-		Hosts:   []Host{{Domain: "localhost"}},
+		Hosts:   []Host{{Domain: "localhost", Auth: defaultAuth()}},
 		DataDir: "data",
 		Store:   Store{Path: "trivium.db"},
 		Admin:   Admin{Socket: "admin.sock"},
@@ -80,8 +80,9 @@ func Default() *Config {
 		},
 		WebSocket: WebSocket{Origins: []string{}, PingInterval: 3 * time.Minute},
 		SASL: SASL{
-			Mechanisms: []string{"SCRAM-SHA-512", "SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN"},
-			Iterations: 10000,
+			Mechanisms:   []string{"SCRAM-SHA-512", "SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN"},
+			Iterations:   10000,
+			FastLifetime: 21 * 24 * time.Hour,
 		},
 		StreamManagement: StreamManagement{Resume: 5 * time.Minute, Unacknowledged: 5000, Promise: true},
 		Archive:          Archive{Default: "always", PageLimit: 250, Search: true},
@@ -120,6 +121,8 @@ func defaultEndpoints(kind string) []string {
 func newItem(t reflect.Type) reflect.Value {
 	v := reflect.New(t).Elem()
 	switch item := v.Addr().Interface().(type) {
+	case *Host:
+		item.Auth = defaultAuth()
 	case *Listener:
 		item.RequireTLS = true
 	case *Webhook:

@@ -107,8 +107,8 @@ webhooks:
 	}
 	want := Default()
 	want.Hosts = []Host{
-		{Domain: "example.org", Registration: true},
-		{Domain: "münchen.example", Certificate: "m.pem", Anonymous: true},
+		{Domain: "example.org", Registration: true, Auth: defaultAuth()},
+		{Domain: "münchen.example", Certificate: "m.pem", Anonymous: true, Auth: defaultAuth()},
 	}
 	want.Listeners = []Listener{
 		{Kind: HTTP, Address: "[::1]:8080", RequireTLS: true, Endpoints: []string{"websocket", "bosh", "rest", "host-meta", "health", "metrics"}},
@@ -237,6 +237,7 @@ func TestEnvironment(t *testing.T) {
 		"TRIVIUM_LIMITS_STANZA_SIZE=512KiB",
 		"TRIVIUM_HOSTS_0_DOMAIN=example.org",
 		"TRIVIUM_HOSTS_1_DOMAIN=example.net", "TRIVIUM_HOSTS_1_ANONYMOUS=true",
+		"TRIVIUM_HOSTS_1_AUTH_HTTP_URL=https://auth.example/", "TRIVIUM_HOSTS_1_AUTH_HTTP_TIMEOUT=1s",
 		"TRIVIUM_SASL_MECHANISMS=SCRAM-SHA-256, PLAIN",
 		"TRIVIUM_WEBSOCKET_PING_INTERVAL=1m")
 	if err != nil {
@@ -245,7 +246,8 @@ func TestEnvironment(t *testing.T) {
 	want := Default()
 	want.Log.Level = "debug"
 	want.Limits.Depth, want.Limits.StanzaSize = 9, 512<<10
-	want.Hosts = []Host{{Domain: "example.org"}, {Domain: "example.net", Anonymous: true}}
+	want.Hosts = []Host{{Domain: "example.org", Auth: defaultAuth()}, {Domain: "example.net", Anonymous: true, Auth: defaultAuth()}}
+	want.Hosts[1].Auth.HTTP.URL, want.Hosts[1].Auth.HTTP.Timeout = "https://auth.example/", time.Second
 	want.SASL.Mechanisms = []string{"SCRAM-SHA-256", "PLAIN"}
 	want.WebSocket.PingInterval = time.Minute
 	if diff := cmp.Diff(want, got); diff != "" {

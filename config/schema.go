@@ -62,6 +62,82 @@ type Host struct {
 	Registration bool `yaml:"registration"`
 	// Anybody may log in without an account, under a random name (SASL ANONYMOUS).
 	Anonymous bool `yaml:"anonymous"`
+	// Who may log in besides, and who says so: docs/authentication.md.
+	Auth Auth `yaml:"auth"`
+}
+
+// Auth says where the accounts of a host come from. A login succeeds where one of
+// the sources admits it.
+type Auth struct {
+	// Accounts with passwords of our own: trivium user, registration. Switched off,
+	// passwords are set elsewhere, and those that we have admit nobody.
+	Internal bool `yaml:"internal"`
+	// Who is admitted by jwt or http for the first time gets an account. Switched
+	// off, they need one already.
+	Provision bool `yaml:"provision"`
+	// JSON Web Tokens (RFC 7519). Without keys, none are taken.
+	JWT JWT `yaml:"jwt"`
+	// A program of yours that is asked by HTTP. Without a url, none is.
+	HTTP Callout `yaml:"http"`
+}
+
+// JWT says which JSON Web Tokens admit to a host. The keys come from one of
+// secret_file, keys_file and jwks_url.
+type JWT struct {
+	// File with a secret of 32 octets or more (64 for HS512) that is shared with the
+	// issuer: who reads it can log in as anybody.
+	SecretFile string `yaml:"secret_file"`
+	// PEM file with public keys or certificates of the issuer.
+	KeysFile string `yaml:"keys_file"`
+	// Address of the issuer's JWK Set (RFC 7517), https or on this machine. It is
+	// fetched when a token needs it, and again as keys change.
+	JWKSURL string `yaml:"jwks_url"`
+	// What may sign tokens; all that the keys are for if empty.
+	Algorithms []string `yaml:"algorithms" oneof:"HS256,HS384,HS512,RS256,RS384,RS512,PS256,PS384,PS512,ES256,ES384,ES512,EdDSA"`
+	// What the claim iss has to be; empty: anything. Needed with jwks_url.
+	Issuer string `yaml:"issuer"`
+	// Our names: a token has to be for one of them (aud). Empty: for the domain, or
+	// for nobody in particular. Needed with jwks_url.
+	Audience []string `yaml:"audience"`
+	// The claim that names the account: its localpart, or user@domain.
+	Claim string `yaml:"claim"`
+	// What the header typ has to be, such as at+jwt (RFC 9068); empty: anything.
+	Type string `yaml:"type"`
+	// A word that the claim scope has to have; empty: none.
+	Scope string `yaml:"scope"`
+	// How much the issuer's clock may differ from ours.
+	Leeway time.Duration `yaml:"leeway" range:"0s..10m"`
+	// Address of the issuer's OpenID configuration, told to clients that come
+	// without a token that will do (RFC 7628).
+	OpenIDConfiguration string `yaml:"openid_configuration"`
+	// A token may also be sent in place of the password, by PLAIN: for clients that
+	// do not know OAUTHBEARER.
+	AsPassword bool `yaml:"as_password"`
+}
+
+// Callout tunes the questions to a program of the operator's.
+type Callout struct {
+	// Where to ask, https or http on this machine.
+	URL string `yaml:"url"`
+	// File with the secret that tells the program who asks (Authorization: Bearer).
+	SecretFile string `yaml:"secret_file"`
+	// How long one answer may take. Questions about existence get 2s at most: whoever
+	// writes to an unknown address waits for them.
+	Timeout time.Duration `yaml:"timeout" range:"100ms..1m"`
+	// Questions at a time; more wait.
+	Concurrency int `yaml:"concurrency" range:"1..1000"`
+	// Ask whether passwords are right. Needs PLAIN.
+	Passwords bool `yaml:"passwords"`
+	// Ask whom the tokens of OAUTHBEARER admit. Not together with jwt.
+	Tokens bool `yaml:"tokens"`
+	// Ask whether accounts exist that have never logged in here: messages to them are
+	// kept. Otherwise nobody can write to them before they do.
+	Directory bool `yaml:"directory"`
+	// How long a password that was right is not asked about again, even if it is
+	// changed meanwhile.
+	RememberPasswords time.Duration `yaml:"remember_passwords" range:"1s..1h" zero:"not at all"`
+	// How long an answer about an account's existence is remembered.
+	RememberExists time.Duration `yaml:"remember_exists" range:"1s..24h" zero:"not at all"`
 }
 
 // Store is the embedded database.
@@ -202,12 +278,18 @@ type WebSocket struct {
 // SASL says how clients log in.
 type SASL struct {
 	// What is offered, preferred first. Each SCRAM mechanism comes with its -PLUS
-	// form where TLS provides channel binding; PLAIN only over TLS. ANONYMOUS is
-	// a setting of the virtual host.
+	// form where TLS provides channel binding; PLAIN only over TLS. SCRAM is left out
+	// where a host has no internal accounts. OAUTHBEARER needs no mention: it is
+	// offered over TLS where a host takes tokens (jwt, http). ANONYMOUS is a setting of
+	// the virtual host.
 	Mechanisms []string `yaml:"mechanisms" oneof:"SCRAM-SHA-512,SCRAM-SHA-256,SCRAM-SHA-1,PLAIN"`
 	// Rounds of PBKDF2 for passwords set from now on. RFC 7677 asks for at least
 	// 4096; clients do this work at each login.
 	Iterations int `yaml:"iterations" range:"4096..10000000"`
+	// How long a client that has logged in may do so again by a token of ours (FAST,
+	// XEP-0484), whatever becomes of the password or token that it had. Using it renews
+	// it, but not on hosts where jwt or http admit: there it ends.
+	FastLifetime time.Duration `yaml:"fast_lifetime" range:"1m..8760h" zero:"FAST is off"`
 }
 
 // StreamManagement tunes XEP-0198.

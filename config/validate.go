@@ -70,15 +70,10 @@ func (d *decoder) validate(c *Config) {
 	}
 	d.validateOrigins("websocket.origins", c.WebSocket.Origins)
 	d.validateOrigins("bosh.origins", c.BOSH.Origins)
-	if len(c.SASL.Mechanisms) == 0 {
-		for _, host := range c.Hosts {
-			if !host.Anonymous {
-				d.report("sasl.mechanisms", "is empty: nobody can log in at %s; name at least SCRAM-SHA-256", host.Domain)
-				break
-			}
-		}
-	}
 	d.unique("sasl.mechanisms", c.SASL.Mechanisms)
+	for i := range c.Hosts {
+		d.validateAuth(c, i)
+	}
 }
 
 func (d *decoder) unique(key string, words []string) {

@@ -140,6 +140,12 @@ func (w *writer) item(v reflect.Value, indent string, whole bool) {
 			}
 			w.comment(v.Type(), f, at)
 		}
+		if field.Kind() == reflect.Struct {
+			w.WriteString(indent + dash + f.Tag.Get("yaml") + ":\n")
+			w.section(field, indent+"    ", false)
+			dash = "  "
+			continue
+		}
 		var line writer
 		line.key(field, f, "")
 		w.WriteString(indent + dash + line.String())
