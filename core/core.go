@@ -19,6 +19,7 @@ import (
 	"trivium/core/module"
 	"trivium/core/router"
 	"trivium/core/sasl"
+	"trivium/core/stanza"
 	"trivium/core/store"
 	"trivium/core/stream"
 )
@@ -26,7 +27,8 @@ import (
 // VirtualHost is one domain with accounts.
 type VirtualHost struct {
 	Domain    string
-	Anonymous bool // offers SASL ANONYMOUS
+	Anonymous bool          // offers SASL ANONYMOUS
+	Sources   *auth.Sources // where accounts come from; nil: our own tables alone
 }
 
 // Options of New. Store, Auth and Hosts are required; zero values of the rest
@@ -51,9 +53,10 @@ type Server struct {
 	Auth     *auth.Service
 	Started  time.Time
 
-	log   *slog.Logger
-	hosts []string
-	wg    sync.WaitGroup
+	log      *slog.Logger
+	hosts    []string
+	accounts map[string]*auth.Accounts // by host; constant after New
+	wg       sync.WaitGroup
 }
 
 // New builds a Server. Nothing runs before Run, but connections may be accepted.
@@ -67,6 +70,7 @@ func New(o Options) (*Server, error) {
 	s := &Server{
 		Router: router.New(router.Options{Logger: o.Logger}),
 		Store:  o.Store, Auth: o.Auth, Started: time.Now(), log: o.Logger,
+		accounts: make(map[string]*auth.Accounts, len(o.Hosts)),
 	}
 	sessions := o.Sessions
 	sessions.Logger = o.Logger
@@ -81,15 +85,21 @@ func New(o Options) (*Server, error) {
 		}
 		s.hosts = append(s.hosts, domain)
 		s.Router.Serve(domain, s.Router.Local())
+		sources := auth.Sources{Internal: true}
+		if h.Sources != nil {
+			sources = *h.Sources
+		}
+		accounts := o.Auth.Source(domain, sources)
+		s.accounts[domain] = accounts
 		so := o.SASL
 		so.Anonymous = h.Anonymous
-		v := c2s.VirtualHost{Domain: d, Backend: o.Auth.Host(domain), SASL: so}
+		v := c2s.VirtualHost{Domain: d, Backend: accounts.Backend(), SASL: accounts.SASL(so)}
 		if o.Certs != nil {
 			v.TLS = o.Certs.HostConfig(domain)
 		}
 		sessions.Hosts = append(sessions.Hosts, v)
 	}
-	s.Modules = module.NewHost(s.Router, o.Store, o.Logger, time.Now, s.hosts, s.exists)
+	s.Modules = module.NewHost(s.Router, o.Store, o.Logger, time.Now, s.hosts, s.Exists)
 	var mods []module.Module
 	if o.Modules != nil {
 		mods = o.Modules(s)
@@ -104,10 +114,24 @@ func New(o Options) (*Server, error) {
 	return s, nil
 }
 
-// exists tells whether an account is there; sessions of ANONYMOUS have none but
-// are found in the router before this is asked.
-func (s *Server) exists(ctx context.Context, account jid.JID) (bool, error) {
-	return s.Auth.Exists(ctx, account)
+// Exists reports whether account's bare address is an account of a virtual host;
+// sessions of ANONYMOUS have none but are found in the router before this is asked.
+// It rarely waits, but for seconds where a host has an auth.Directory that does not
+// answer. The error is then a *stanza.Error that asks to try again; another is the
+// store's.
+func (s *Server) Exists(ctx context.Context, account jid.JID) (bool, error) {
+	a := s.accounts[account.Domain()]
+	if a == nil {
+		return false, nil
+	}
+	ok, err := a.Exists(ctx, account)
+	if errors.Is(err, auth.ErrDirectory) {
+		// Neither yes nor no would be true: RFC 6120 §8.3.3.18.
+		return false, &stanza.Error{
+			Type: stanza.Wait, Condition: stanza.ResourceConstraint, Text: "whether there is such an account cannot be told now", Cause: err,
+		}
+	}
+	return ok, err
 }
 
 // Hosts returns the virtual hosts' domains.

@@ -41,13 +41,20 @@ type engine struct {
 	admin admin.Registry
 
 	webhooks *webhook.Service
+	sources  *sources
+	now      func() time.Time // the clock of logins by tokens and questions
 }
 
 func newEngine(ctx context.Context, cfg *config.Config, log *slog.Logger) (*engine, error) {
+	return newEngineAt(ctx, cfg, log, time.Now)
+}
+
+// newEngineAt is newEngine with another clock.
+func newEngineAt(ctx context.Context, cfg *config.Config, log *slog.Logger, now func() time.Time) (*engine, error) {
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("data_dir: %w", err)
 	}
-	e := &engine{cfg: cfg, log: log}
+	e := &engine{cfg: cfg, log: log, now: now}
 	var err error
 	if e.db, err = store.Open(ctx, store.Options{Path: cfg.Path(cfg.Store.Path), Logger: log}); err != nil {
 		return nil, err
@@ -62,12 +69,15 @@ func newEngine(ctx context.Context, cfg *config.Config, log *slog.Logger) (*engi
 func (e *engine) build(ctx context.Context) error {
 	cfg := e.cfg
 	var err error
-	if e.users, err = auth.New(e.db, auth.Options{Iterations: cfg.SASL.Iterations, Logger: e.log}); err != nil {
+	if e.users, err = auth.New(e.db, authOptions(cfg, e.log)); err != nil {
+		return err
+	}
+	if e.sources, err = newSources(cfg, e.log, e.now); err != nil {
 		return err
 	}
 	var hosts []core.VirtualHost
-	for _, h := range cfg.Hosts {
-		hosts = append(hosts, core.VirtualHost{Domain: h.Domain, Anonymous: h.Anonymous})
+	for i, h := range cfg.Hosts {
+		hosts = append(hosts, core.VirtualHost{Domain: h.Domain, Anonymous: h.Anonymous, Sources: e.sources.hosts[i]})
 	}
 	names, files := certificates(cfg)
 	if e.certs, err = certs.New(certs.Options{Dir: cfg.Path("certs"), Hosts: names, Files: files, Logger: e.log}); err != nil {
@@ -87,7 +97,9 @@ func (e *engine) build(ctx context.Context) error {
 				return nil
 			}
 			e.webhooks = hooks
-			return append([]module.Module{hooks}, mod.Standard(e.users, moduleOptions(cfg))...)
+			o := moduleOptions(cfg)
+			o.Archive.Exists = s.Exists
+			return append([]module.Module{hooks}, mod.Standard(e.users, o)...)
 		},
 	})
 	if err = errors.Join(err, hookErr); err != nil {
@@ -99,6 +111,9 @@ func (e *engine) build(ctx context.Context) error {
 }
 
 func (e *engine) close() {
+	if e.sources != nil {
+		e.sources.close()
+	}
 	if err := e.db.Close(); err != nil {
 		e.log.Error("closing the store failed", "err", err)
 	}
@@ -112,6 +127,14 @@ func certificates(cfg *config.Config) (hosts []string, files []certs.File) {
 		}
 	}
 	return hosts, files
+}
+
+func authOptions(cfg *config.Config, log *slog.Logger) auth.Options {
+	o := auth.Options{Iterations: cfg.SASL.Iterations, TokenLifetime: cfg.SASL.FastLifetime, Logger: log}
+	if o.TokenLifetime == 0 {
+		o.TokenLifetime = -1
+	}
+	return o
 }
 
 func saslOptions(cfg *config.Config) sasl.Options {
@@ -182,6 +205,11 @@ func moduleOptions(cfg *config.Config) mod.Options {
 			if h.Registration {
 				o.Register.Open = append(o.Register.Open, h.Domain)
 			}
+		}
+	}
+	for _, h := range cfg.Hosts {
+		if !h.Auth.Internal {
+			o.Register.Elsewhere = append(o.Register.Elsewhere, h.Domain)
 		}
 	}
 	return o

@@ -3,8 +3,10 @@ package main
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"runtime/debug"
+	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -64,6 +66,11 @@ func (cmd *checkConfigCmd) Run(c *cli) error {
 	if err != nil {
 		return err
 	}
+	from, err := newSources(cfg, slog.New(slog.DiscardHandler), time.Now)
+	if err != nil {
+		return err
+	}
+	from.close()
 	for _, w := range cfg.Warnings() {
 		fmt.Fprintln(os.Stderr, "warning:", w)
 	}

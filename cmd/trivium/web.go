@@ -49,7 +49,7 @@ func newWeb(e *engine) (*web, error) {
 	w := &web{engine: e, health: httpapi.NewHealth(e.db)}
 	var err error
 	w.api, err = httpapi.New(httpapi.Options{
-		Router: e.core.Router, Auth: e.users, MaxBody: int64(cfg.REST.MaxBody), Limits: afterLogin(cfg), Rate: cfg.REST.Rate,
+		Router: e.core.Router, Auth: e.users, Exists: e.core.Exists, MaxBody: int64(cfg.REST.MaxBody), Limits: afterLogin(cfg), Rate: cfg.REST.Rate,
 		Webhooks: e.webhooks.Status, Operations: &e.admin, Version: version, Logger: e.log,
 	})
 	if err != nil {

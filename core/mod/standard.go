@@ -49,7 +49,10 @@ func Standard(users *auth.Service, o Options) []module.Module {
 	}
 	here := presence.New(contacts, o.Presence)
 	contacts.ShowWith(here)
-	o.Archive.Contacts, o.Archive.Exists = contacts, users.Exists
+	o.Archive.Contacts = contacts
+	if o.Archive.Exists == nil {
+		o.Archive.Exists = users.Exists
+	}
 	kept := archive.New(o.Archive)
 	o.Offline.Covered = kept.Covers
 	return []module.Module{

@@ -33,14 +33,18 @@ type Options struct {
 	Open  []string      // hosts where anybody may register; none by default
 	Burst int           // new accounts from one address at once; 3 when 0
 	Every time.Duration // and then one in this time; 10 min when 0
+	// Elsewhere are the hosts whose passwords are not kept here: none can be set, and
+	// so nobody registers.
+	Elsewhere []string
 }
 
 // Module is the feature.
 type Module struct {
-	host  *module.Host
-	users *auth.Service
-	opts  Options
-	open  map[string]bool
+	host      *module.Host
+	users     *auth.Service
+	opts      Options
+	open      map[string]bool
+	elsewhere map[string]bool // passwords are kept elsewhere
 
 	mu    sync.Mutex
 	rates map[netip.Prefix]*rate.Limiter
@@ -54,11 +58,23 @@ func New(users *auth.Service, o Options) *Module {
 	if o.Every == 0 {
 		o.Every = 10 * time.Minute
 	}
-	m := &Module{users: users, opts: o, open: map[string]bool{}, rates: map[netip.Prefix]*rate.Limiter{}}
+	m := &Module{users: users, opts: o, open: map[string]bool{}, elsewhere: map[string]bool{}, rates: map[netip.Prefix]*rate.Limiter{}}
 	for _, h := range o.Open {
-		m.open[h] = true
+		m.open[prepared(h)] = true
+	}
+	for _, h := range o.Elsewhere {
+		m.elsewhere[prepared(h)] = true
+		delete(m.open, prepared(h))
 	}
 	return m
+}
+
+// prepared returns the domain as addresses have it (RFC 7622 §3.2).
+func prepared(domain string) string {
+	if j, err := jid.New("", domain, ""); err == nil {
+		return j.Domain()
+	}
+	return domain
 }
 
 // Register implements module.Module.
@@ -174,8 +190,11 @@ func (m *Module) current(_ context.Context, rq *module.Request) (stanza.Payload,
 	if err != nil {
 		return nil, err
 	}
-	return stanza.El(NS, "query", stanza.El(NS, "registered"),
-		stanza.TextEl(NS, "username", account.Local()), stanza.El(NS, "password")), nil
+	q := stanza.El(NS, "query", stanza.El(NS, "registered"), stanza.TextEl(NS, "username", account.Local()))
+	if !m.elsewhere[account.Domain()] {
+		q.Add(stanza.El(NS, "password"))
+	}
+	return q, nil
 }
 
 // change sets a new password (XEP-0077 §3.3) or removes the account (§3.2).
@@ -197,6 +216,9 @@ func (m *Module) change(ctx context.Context, rq *module.Request) (stanza.Payload
 	}
 	if named, err := jid.New(user, account.Domain(), ""); err != nil || named != account {
 		return nil, stanza.Err(stanza.NotAllowed, "the username is another's")
+	}
+	if m.elsewhere[account.Domain()] {
+		return nil, stanza.Err(stanza.NotAllowed, "passwords are not kept here") // XEP-0077 §3.3
 	}
 	switch err := m.users.SetPassword(ctx, account, password); {
 	case errors.Is(err, sasl.ErrPassword):
