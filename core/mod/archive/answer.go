@@ -25,16 +25,16 @@ func (m *Module) query(ctx context.Context, rq *module.Request) (stanza.Payload,
 	if err != nil {
 		return nil, err
 	}
-	b, err := m.ready(ctx, rq.To())
+	num, err := m.ready(ctx, rq.To())
 	if err != nil {
 		return nil, err
 	}
 	if q.words != nil {
-		if err := m.index(ctx, b); err != nil {
+		if err := m.index(ctx, num); err != nil {
 			return nil, err
 		}
 	}
-	page, err := m.read(ctx, b.num.Load(), q)
+	page, err := m.read(ctx, num, q)
 	if err != nil {
 		return nil, err
 	}
@@ -43,22 +43,26 @@ func (m *Module) query(ctx context.Context, rq *module.Request) (stanza.Payload,
 	}
 	m.Stats.Queries.Add(1)
 	m.Stats.Results.Add(int64(len(page.rows)))
-	m.deliver(rq, b.account, q, page)
+	m.deliver(rq, q, page)
 	return page.fin(), nil
 }
 
-// ready returns the book of an account whose rows can all be read.
-func (m *Module) ready(ctx context.Context, account jid.JID) (*book, error) {
+// ready waits until an account's rows can all be read. It returns what stands for
+// the account in tables, 0 when there are none.
+func (m *Module) ready(ctx context.Context, account jid.JID) (num int64, err error) {
 	b, err := m.books.Get(ctx, account)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
-	return b, m.settle(ctx, b)
+	if err := m.settle(ctx, b); err != nil {
+		return 0, err
+	}
+	return m.number(ctx, b)
 }
 
 // deliver sends the rows of a page to the session that asked.
-func (m *Module) deliver(rq *module.Request, account jid.JID, q *query, g *page) {
-	envelope := stanza.New(stanza.Message, "", account, rq.Session.JID, "")
+func (m *Module) deliver(rq *module.Request, q *query, g *page) {
+	envelope := stanza.New(stanza.Message, "", rq.To(), rq.Session.JID, "")
 	name := quoteAttr(q.name)
 	size := 0
 	for i := range g.rows {
@@ -144,14 +148,14 @@ func (m *Module) welcome(ctx context.Context, s *module.Session) stanza.Payload 
 }
 
 func (m *Module) ends(ctx context.Context, account jid.JID) (*stanza.Element, error) {
-	b, err := m.ready(ctx, account)
+	num, err := m.ready(ctx, account)
 	if err != nil {
 		return nil, err
 	}
 	el := stanza.El(NS, "metadata")
 	var first, last int64
 	err = m.host.Store.QueryRow(ctx, `SELECT (SELECT coalesce(min(id), 0) FROM archive_entry WHERE account = ?1),
-		(SELECT coalesce(max(id), 0) FROM archive_entry WHERE account = ?1)`, b.num.Load()).Scan(&first, &last)
+		(SELECT coalesce(max(id), 0) FROM archive_entry WHERE account = ?1)`, num).Scan(&first, &last)
 	if err != nil {
 		return nil, err
 	}

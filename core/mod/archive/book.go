@@ -23,7 +23,8 @@ type owner struct {
 	account jid.JID // bare
 	mark    string  // the account's <stanza-id/>, up to the id
 	passing bool    // no account: nothing is kept
-	// num stands for the account in tables; 0 until its first row is committed.
+	// num stands for the account in tables. It is 0 until a row is committed, and when
+	// the account is removed.
 	num atomic.Int64
 	// last is the id of the newest row that was made since the book was loaded, or
 	// of any account's when it was.
@@ -65,6 +66,18 @@ func (m *Module) load(ctx context.Context, account jid.JID) (*book, error) {
 		return nil, fmt.Errorf("archive: stored preferences of %s: %w", account, err)
 	}
 	return b, nil
+}
+
+// number returns what stands for an account in tables, 0 when nothing does.
+func (m *Module) number(ctx context.Context, b *book) (num int64, err error) {
+	if num = b.num.Load(); num != 0 {
+		return num, nil
+	}
+	err = m.host.Store.QueryRow(ctx, `SELECT num FROM archive_account WHERE jid = ?`, b.account.String()).Scan(&num)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, nil
+	}
+	return num, err
 }
 
 // numberOf returns what stands for an account in tables, and makes it.

@@ -271,7 +271,7 @@ func (b *batch) done(err error) {
 			rows++
 			bytes += len(r.doc)
 			if err == nil {
-				r.owner.num.Store(r.num)
+				r.owner.num.CompareAndSwap(0, r.num)
 			}
 		}
 	}

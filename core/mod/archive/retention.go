@@ -19,6 +19,9 @@ const goneFor = 24 * time.Hour
 // remove makes an account's archive unreachable, in the transaction that removes
 // the account. Its messages are deleted behind it, since they may be many.
 func (m *Module) remove(tx *store.Tx, account jid.JID) error {
+	if b, ok := m.books.Peek(account); ok {
+		b.num.Store(0) // to be looked up again, whatever becomes of the transaction
+	}
 	m.books.Forget(account)
 	_, err := tx.Exec(`INSERT OR IGNORE INTO archive_gone (num, since) SELECT num, ? FROM archive_account WHERE jid = ?`,
 		m.host.Now().Unix(), account.String())

@@ -143,14 +143,14 @@ func indexable(num int64, bodies string) string {
 
 // index brings the index of an account up to date: all of its messages when it
 // searches for the first time, those that have come since at later times.
-func (m *Module) index(ctx context.Context, b *book) error {
-	if b.num.Load() == 0 {
+func (m *Module) index(ctx context.Context, num int64) error {
+	if num == 0 {
 		return nil
 	}
 	for {
 		var n int
 		err := m.host.Store.Write(ctx, func(tx *store.Tx) (err error) {
-			n, err = indexSome(tx, b.num.Load())
+			n, err = indexSome(tx, num)
 			return err
 		})
 		if err != nil {
