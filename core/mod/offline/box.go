@@ -126,9 +126,12 @@ func (m *Module) measure(ctx context.Context, b *box) error {
 
 // keep takes a message that no session may get: XEP-0160 §2.
 func (m *Module) keep(ctx context.Context, p *module.Packet) error {
-	if p.Parked != nil { // it is in the store, or on its way there
-		p.Parked.Return()
-		return module.ErrHandled
+	at := int64(0)
+	if e, ok := p.Parked.(*entry); ok {
+		if e.giveBack(p.Receipt) == nil {
+			return module.ErrHandled // it is in the store, or on its way there
+		}
+		at = e.at
 	}
 	account := p.Stanza.To.Bare()
 	if p.Receipt != nil && m.returned(account, p) {
@@ -139,7 +142,7 @@ func (m *Module) keep(ctx context.Context, p *module.Packet) error {
 	}
 	b := m.open(account)
 	defer m.close(b)
-	err := m.put(ctx, b, p)
+	err := m.put(ctx, b, p, at)
 	if err == module.ErrHandled {
 		m.wake(b)
 	}
@@ -183,31 +186,31 @@ func (m *Module) queue(ctx context.Context, p *module.Packet) error {
 			behind = true
 		}
 	}
-	if !behind || eligible(p.Stanza) != nil {
+	if !behind || p.Parked == nil && eligible(p.Stanza) != nil {
 		return nil
 	}
 	b := m.open(p.Stanza.To.Bare())
-	var err error
-	switch {
-	case !b.draining || b.flight != nil && m.host.Now().Sub(b.flight.since) > patience:
-	case p.Parked != nil:
-		m.close(b)
-		p.Parked.Return()
-		return module.ErrHandled
-	default:
-		err = m.put(ctx, b, p)
+	defer m.close(b)
+	if !b.draining || b.flight != nil && m.host.Now().Sub(b.flight.since) > patience {
+		return nil
 	}
-	m.close(b)
-	if err == module.ErrHandled {
+	at := int64(0)
+	if e, ok := p.Parked.(*entry); ok && e.box == b {
+		if e.toMail(p.Receipt) == nil {
+			return module.ErrHandled
+		}
+		at = e.at
+	}
+	if err := m.put(ctx, b, p, at); err == module.ErrHandled {
 		return err
 	}
 	return nil // no room: out of order is better than not at all
 }
 
-// put stores a message; the box is locked. It returns ErrHandled when the
-// message has been taken over.
-func (m *Module) put(ctx context.Context, b *box, p *module.Packet) error {
-	e := &entry{m: m, box: b, st: p.Stanza, state: mail, receipt: p.Receipt, archived: p.ArchiveID != 0}
+// put stores a message that came at a time in Unix seconds, 0 for now; the box is
+// locked. It returns ErrHandled when the message has been taken over.
+func (m *Module) put(ctx context.Context, b *box, p *module.Packet, at int64) error {
+	e := &entry{m: m, box: b, st: p.Stanza, state: mail, receipt: p.Receipt, at: at, archived: p.ArchiveID != 0}
 	ok, err := m.reserve(ctx, e)
 	if err != nil {
 		return err
@@ -234,11 +237,13 @@ func (m *Module) reserve(ctx context.Context, e *entry) (bool, error) {
 	if err := m.measure(ctx, b); err != nil {
 		return false, err
 	}
+	if e.at == 0 {
+		e.at = m.host.Now().Unix()
+	}
 	e.size = e.st.Size() + stampSize
 	if b.count >= m.opt.Messages || b.bytes+e.size > m.opt.Bytes {
 		return false, nil
 	}
-	e.at = m.host.Now().Unix()
 	e.id = m.last.Add(1) // in the order of submission, since the box is locked
 	b.seq++
 	e.seq = b.seq

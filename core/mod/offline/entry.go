@@ -21,26 +21,26 @@ const (
 	failed               // it could not be written
 )
 
-// entry is one message on its way to the store, or parked there. Fields below
-// state are guarded by the box's lock; those above are constant once the entry
+// entry is one message on its way to the store, or parked there. The fields from
+// state on are guarded by the box's lock; those above are constant once the entry
 // has been submitted.
 type entry struct {
-	m       *Module
-	box     *box
-	id      int64
-	seq     int64 // of the ids given for the account
-	at      int64 // when it was kept, in Unix seconds
-	receipt *module.Receipt
-	safe    func(error)
-
-	state    state
+	m        *Module
+	box      *box
+	id       int64
+	seq      int64 // of the ids given for the account
+	at       int64 // when it was kept, in Unix seconds
+	safe     func(error)
 	archived bool // the account's archive has it, too
-	st       *stanza.Stanza
-	size     int // in octets; an estimate until the row is written
-	next     *entry
-	prev     *entry
-	pending  *store.Pending
-	writing  *writing
+
+	state   state
+	receipt *module.Receipt
+	st      *stanza.Stanza // the store's goroutine may read it while it writes the row
+	size    int            // in octets; an estimate until the row is written
+	next    *entry
+	prev    *entry
+	pending *store.Pending
+	writing *writing
 }
 
 // writing is an entry's stay in the queue of the store. They are used again, so
@@ -144,7 +144,7 @@ func (e *entry) done(err error) {
 	b.mu.Lock()
 	b.pending--
 	b.pendingB -= e.size
-	was, st := e.state, e.st
+	was, st, receipt := e.state, e.st, e.receipt
 	switch {
 	case was == dropped: // the deletion is behind us in the queue
 	case err != nil:
@@ -170,7 +170,7 @@ func (e *entry) done(err error) {
 	if was != dropped && e.safe != nil {
 		e.safe(err)
 	}
-	e.receipt.Release(err)
+	receipt.Release(err)
 	switch {
 	case err != nil:
 		m.Stats.Failed.Add(1)

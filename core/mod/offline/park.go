@@ -11,9 +11,9 @@ import (
 
 // Park keeps a message while a session is about to have it, so that it survives
 // this process: see router.Hooks. It is an offline message for which no drain
-// looks until Return. Nil means that the message is none to be kept, or that
-// there is no room for it. safe is called from the store's goroutine, without
-// locks.
+// looks until Return. Nil means that the message is none to be kept. safe is
+// called once the row is committed, from the store's goroutine and without locks;
+// when there is no room for the message, or the store is busy, never.
 func (m *Module) Park(account jid.JID, st *stanza.Stanza, safe func(error)) module.Parked {
 	if st.To.Bare() != account || eligible(st) != nil {
 		return nil
@@ -24,14 +24,13 @@ func (m *Module) Park(account jid.JID, st *stanza.Stanza, safe func(error)) modu
 		return nil // it came out of the store, and is still there
 	}
 	e := &entry{m: m, box: b, st: st, safe: safe}
-	if ok, err := m.reserve(context.Background(), e); !ok {
-		if err != nil {
-			m.host.Log.Error("offline messages cannot be counted", "account", account.String(), "err", err)
-		}
-		return nil
+	ok, err := m.reserve(context.Background(), e)
+	if err != nil {
+		m.host.Log.Error("offline messages cannot be counted", "account", account.String(), "err", err)
 	}
-	if m.submit(e) != nil {
-		return nil
+	if !ok || m.submit(e) != nil {
+		e.state = failed // nothing is promised
+		return e
 	}
 	b.link(e)
 	return e
@@ -89,50 +88,63 @@ func (e *entry) Drop() {
 // Return implements router.Parked: the session is lost, and the message waits for
 // any session of the account.
 func (e *entry) Return() {
+	if st := e.giveBack(nil); st != nil {
+		e.m.again(st, e.at)
+	}
+}
+
+// giveBack is Return. It returns the message if that is not in the store, nor on
+// its way there: then it is the caller's to store. rc is held until it is safe.
+func (e *entry) giveBack(rc *module.Receipt) *stanza.Stanza {
 	b, m := e.box, e.m
 	b.mu.Lock()
+	st := e.toMail(rc)
+	if !b.dead {
+		m.wake(b)
+	}
+	m.close(b)
+	return st
+}
+
+// toMail is giveBack with the box locked.
+func (e *entry) toMail(rc *module.Receipt) *stanza.Stanza {
+	b := e.box
 	switch e.state {
 	case parked:
 		b.unlink(e)
 		e.state = mail
 		if e.writing != nil {
 			b.mail++
+			rc.Hold()
+			e.receipt = rc
 		}
 		b.news = true
 		if b.rewind == 0 || e.id < b.rewind {
 			b.rewind = e.id
 		}
-		m.Stats.Returned.Add(1)
-		m.wake(b)
-		m.close(b)
-	case failed: // its origin knows, but now this is the only place left
-		e.state = dropped
-		again := &entry{m: m, st: e.st, state: mail}
-		e.st = nil
-		m.close(b)
-		m.again(again, e.at)
-	default:
-		m.close(b)
+		e.m.Stats.Returned.Add(1)
+	case failed:
+		st := e.st
+		e.state, e.st = dropped, nil
+		return st
 	}
+	return nil
 }
 
 // again stores a message that could not be written while it was parked.
-func (m *Module) again(e *entry, at int64) {
-	b := m.open(e.st.To.Bare())
+func (m *Module) again(st *stanza.Stanza, at int64) {
+	b := m.open(st.To.Bare())
 	defer m.close(b)
-	e.box = b
-	ok, err := m.reserve(context.Background(), e)
-	e.at = at
-	if ok {
-		err = m.submit(e)
-	}
-	if !ok || err != nil {
-		go m.bounce(e.st, err)
+	err := m.put(context.Background(), b, &module.Packet{Stanza: st}, at)
+	if err == module.ErrHandled {
+		m.wake(b)
 		return
 	}
-	b.mail++
-	b.news = true
-	m.wake(b)
+	go func() { // the caller may hold locks that a bounce asks for
+		var t module.Turn
+		m.host.Router.Bounce(context.Background(), &t, st, err)
+		t.Flush()
+	}()
 }
 
 // deletion takes rows that sessions have got out of the store, as many as there

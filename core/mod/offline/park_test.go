@@ -75,9 +75,7 @@ func TestParkAndDrop(t *testing.T) {
 		if p == nil || q == nil {
 			t.Fatal("not parked")
 		}
-		if m.Park(juliets, outgoing(t, 2), early.safe) != nil {
-			t.Error("parked where there is no room")
-		}
+		m.Park(juliets, outgoing(t, 2), early.safe).Drop() // there is no room: nothing is promised
 		p.Drop()
 		release()
 		if n := count(t, s); n != 1 {
@@ -315,13 +313,65 @@ func TestParkWithBusyStore(t *testing.T) {
 	sync1(t, s)
 	release := block(t, s)
 	p := m.Park(juliets, outgoing(t, 1), func(error) {}) // fills the queue
-	if q := m.Park(juliets, outgoing(t, 2), func(error) {}); p == nil || q != nil {
-		t.Errorf("parked %v, %v", p, q)
-	}
+	var v verdict
+	q := m.Park(juliets, outgoing(t, 2), v.safe)
 	written.Drop()
 	release()
 	p.Drop()
 	waitEmpty(t, s)
+	q.Return() // now there is room
+	if n, _ := v.told(); count(t, s) != 1 || n != 0 {
+		t.Errorf("%d rows, told %d times", count(t, s), n)
+	}
+	juliet := s.Connect(chamber)
+	available(juliet, "")
+	juliet.Expect(stored(2))
+	waitEmpty(t, s)
+}
+
+// A message whose session is lost while there is no room for it goes back.
+func TestReturnWithoutRoom(t *testing.T) {
+	s, m := parking(t, offline.Options{Messages: 1})
+	romeo := s.Connect(orchard)
+	romeo.Send(message(0))
+	for _, byRouter := range []bool{false, true} {
+		p := m.Park(juliets, outgoing(t, 1), func(error) { t.Error("told of a message that is not kept") })
+		if byRouter {
+			var turn router.Turn
+			err := s.Router.Route(t.Context(), &router.Packet{Stanza: outgoing(t, 1), Turn: &turn, Parked: p})
+			s.Router.Bounce(t.Context(), &turn, outgoing(t, 1), err)
+			turn.Flush()
+		} else {
+			p.Return()
+		}
+		romeo.Expect(`<message from='juliet@example.com' to='romeo@example.net/orchard' type='error' id='m1'><error type='cancel'>` +
+			`<service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>`)
+	}
+	if n := count(t, s); n != 1 {
+		t.Errorf("%d rows", n)
+	}
+}
+
+// What the router hands back before its row is committed is not safe before.
+func TestReturnHoldsReceipt(t *testing.T) {
+	s, m := parking(t, offline.Options{})
+	release := block(t, s)
+	p := m.Park(juliets, outgoing(t, 0), func(error) {})
+	var v verdict
+	rc := module.NewReceipt(v.safe)
+	var turn router.Turn
+	err := s.Router.Route(t.Context(), &router.Packet{Stanza: outgoing(t, 0), Turn: &turn, Parked: p, Receipt: rc})
+	rc.Release(nil)
+	if n, _ := v.told(); err != nil || n != 0 {
+		t.Errorf("%v, told %d times before the commit", err, n)
+	}
+	release()
+	if n := count(t, s); n != 1 {
+		t.Errorf("%d rows, want 1", n)
+	}
+	if n, err := v.told(); n != 1 || err != nil {
+		t.Errorf("told %d times, %v", n, err)
+	}
 }
 
 // XEP-0386 §3.2, XEP-0313 §6.1.1: what a session gets from the archive is not brought
@@ -452,13 +502,11 @@ func TestParkingStorm(t *testing.T) {
 		}
 	}
 	// The numbers are right at the end: there is room for exactly as many.
-	for i := range origins * each {
-		if m.Park(juliets, outgoing(t, i), func(error) {}) == nil {
-			t.Fatalf("no room for message %d", i)
-		}
+	for i := range origins*each + 1 {
+		m.Park(juliets, outgoing(t, i), func(error) {})
 	}
-	if m.Park(juliets, outgoing(t, 0), func(error) {}) != nil {
-		t.Error("room for one too many")
+	if n := count(t, s); n != origins*each {
+		t.Errorf("there was room for %d, want %d", n, origins*each)
 	}
 }
 
@@ -506,4 +554,101 @@ func TestDeletionFails(t *testing.T) {
 	available(juliet, "")
 	juliet.Expect(stored(0))
 	waitEmpty(t, s)
+}
+
+// The whole way: a session with stream management loses its connection and never
+// comes back. What it has not acknowledged comes to the next one in its order, with
+// the stamps, in front of what came later; each once.
+func TestManagedSessionIsLost(t *testing.T) {
+	for _, detach := range []bool{false, true} {
+		s, m := parking(t, offline.Options{})
+		romeo, juliet := s.Connect(orchard), s.Connect(chamber)
+		available(juliet, "")
+		var turn router.Turn
+		if !juliet.Session.Manage(&turn, 100, stanza.El("urn:xmpp:sm:3", "enabled")) {
+			t.Fatal("no stream management")
+		}
+		turn.Flush()
+		juliet.Next() // <enabled/>
+		send := func(n int) *verdict {
+			v := new(verdict)
+			rc := module.NewReceipt(v.safe)
+			rc.Prompt = true
+			romeo.SendStanza(modtest.Parse(t, message(n)), rc)
+			rc.Release(nil)
+			return v
+		}
+		safe := func(v *verdict, n int) {
+			t.Helper()
+			sync1(t, s)
+			if calls, err := v.told(); calls != 1 || err != nil {
+				t.Errorf("message %d: told %d times, %v", n, calls, err)
+			}
+		}
+		for i := range 6 {
+			safe(send(i), i)
+		}
+		if _, ok := juliet.Session.Acknowledge(2); !ok {
+			t.Fatal("not acknowledged")
+		}
+		if n := count(t, s); n != 4 {
+			t.Errorf("%d rows, want what is not acknowledged", n)
+		}
+		if detach && !juliet.Session.Detach() {
+			t.Fatal("not detached")
+		}
+		safe(send(6), 6)
+		juliet.Close() // as the end of its time to resume does
+		safe(send(7), 7)
+		if n := count(t, s); n != 6 {
+			t.Errorf("%d rows, want 6", n)
+		}
+		next := s.Connect(garden)
+		available(next, "")
+		for i := 2; i < 8; i++ {
+			next.Expect(stored(i))
+		}
+		waitEmpty(t, s)
+		next.Quiet()
+		if n := m.Stats.Returned.Load(); n != 5 {
+			t.Errorf("%d were returned, want 5", n)
+		}
+	}
+}
+
+// Messages out of the store that a managed session does not acknowledge stay there.
+func TestManagedSessionIsLostWhileDraining(t *testing.T) {
+	s, m := parking(t, offline.Options{})
+	romeo, juliet := s.Connect(orchard), s.Connect(chamber)
+	for i := range 3 {
+		romeo.Send(message(i))
+	}
+	sync1(t, s)
+	var turn router.Turn
+	if !juliet.Session.Manage(&turn, 100, stanza.El("urn:xmpp:sm:3", "enabled")) {
+		t.Fatal("no stream management")
+	}
+	turn.Flush()
+	juliet.Send(`<presence/>`)
+	for {
+		if x := juliet.Next(); strings.Contains(x, "id='m2'") {
+			break
+		}
+	}
+	if n := count(t, s); n != 3 {
+		t.Errorf("%d rows, though nothing is acknowledged", n)
+	}
+	if !juliet.Session.Detach() {
+		t.Fatal("not detached")
+	}
+	if n := count(t, s); n != 3 {
+		t.Errorf("%d rows, though nothing is acknowledged", n)
+	}
+	juliet.Close() // as the end of its time to resume does
+	m.Wait()
+	next := s.Connect(garden)
+	available(next, "")
+	next.Expect(stored(0), stored(1), stored(2))
+	waitEmpty(t, s)
+	next.Quiet()
 }
