@@ -125,6 +125,9 @@ func (b *hostBackend) NoteClient(ctx context.Context, username string, l ClientL
 		return Grant{}, err
 	}
 	held, now := r[l.ID], time.Now()
+	if b.sources != nil && !b.sources.Internal {
+		l.Password = false // it is changed elsewhere, and nobody would tell us
+	}
 	if l.ByToken && held == nil {
 		return Grant{}, ErrNoClient
 	}

@@ -353,6 +353,12 @@ func TestSourceTokens(t *testing.T) {
 			if g := note(auth.ClientLogin{Mechanism: "HT-SHA-256-NONE", ByToken: true}); (g.Token != "") != tt.renewed {
 				t.Errorf("renewed: %v, want %v", g.Token != "", tt.renewed)
 			}
+			// A client is said to know the password only where we are told of a new one.
+			s := newService(t, db, auth.Options{})
+			list, err := s.Clients(t.Context(), juliet)
+			if err != nil || len(list) != 1 || list[0].Password != tt.sources.Internal {
+				t.Errorf("clients %+v, %v", list, err)
+			}
 			u, ok := sasl.As[upgrader](b)
 			if got := ok && len(u.Upgrades()) > 0; got != tt.upgrading {
 				t.Errorf("upgrades: %v, want %v", got, tt.upgrading)
