@@ -57,7 +57,8 @@ type Options struct {
 	// no tokens are given out, and none is taken.
 	TokenLifetime time.Duration
 	// KeepClients is how long a client is remembered that does not log in: 180 days if
-	// 0, for ever if negative. Clients is how many of an account are: 50 if 0.
+	// 0, for ever if negative. Clients is how many of an account are: 30 if 0. In memory
+	// are those of half as many accounts as keys; a client takes about 400 octets.
 	KeepClients time.Duration
 	Clients     int
 	// Deriver derives keys; one with its defaults if nil.
@@ -130,7 +131,7 @@ func New(db *store.DB, o Options) (*Service, error) {
 		o.KeepClients = 180 * 24 * time.Hour
 	}
 	if o.Clients <= 0 {
-		o.Clients = 50
+		o.Clients = 30
 	}
 	if o.Deriver == nil {
 		o.Deriver = sasl.NewDeriver(sasl.DeriverOptions{})
@@ -146,7 +147,7 @@ func New(db *store.DB, o Options) (*Service, error) {
 		lifetime:   o.TokenLifetime, keep: o.KeepClients, mostClients: o.Clients,
 		names:  newCache[name, bool](o.Names),
 		keys:   newCache[name, *keyring](o.Accounts),
-		rolls:  newCache[name, roll](o.Accounts),
+		rolls:  newCache[name, roll](o.Accounts/2),
 		tokens: newCache[[sha256.Size]byte, *heldToken](tokenCacheSize),
 	}
 	files, err := fs.Sub(migrations, "migrations")

@@ -62,11 +62,12 @@ func (s *session) bind2(ctx context.Context, rq *loginRequest, success func(jid.
 		b.Manage = s.opts.Unacked // all that waits comes behind <enabled/>
 	}
 	peer, err := s.svc.router.Bind(b)
-	if err != nil {
-		var e *stanza.Error
-		if errors.As(err, &e) && e.Condition == stanza.ResourceConstraint {
-			return stream.Err(stream.ResourceConstraint, e.Text) // RFC 6120 §7.6.2.1; there is no iq to answer
-		}
+	if full(err) && s.supersede(b.Client, nil) {
+		peer, err = s.svc.router.Bind(b)
+	}
+	if full(err) {
+		return &stream.Error{Condition: stream.ResourceConstraint, Cause: err} // RFC 6120 §7.6.2.1; there is no iq to answer
+	} else if err != nil {
 		return err
 	}
 	s.peer, s.login = peer, nil
@@ -98,22 +99,31 @@ func (s *session) bind2(ctx context.Context, rq *loginRequest, success func(jid.
 		return err
 	}
 	peer.Begin(s.afterLogin())
-	s.supersede(peer)
+	s.supersede(peer.Client, peer)
 	return nil
 }
 
-// supersede ends the earlier sessions of the same client (XEP-0386 §4.2).
-func (s *session) supersede(peer *router.Session) {
-	if peer.Client == "" {
-		return
+// full tells whether an account has all the sessions that it may have.
+func full(err error) bool {
+	var e *stanza.Error
+	return errors.As(err, &e) && e.Condition == stanza.ResourceConstraint
+}
+
+// supersede ends the sessions of a client that are older than peer (XEP-0386 §4.2), or
+// all. It reports whether there were any.
+func (s *session) supersede(client string, peer *router.Session) (any bool) {
+	if client == "" {
+		return false
 	}
-	for _, old := range peer.Account.Sessions() {
+	for _, old := range s.svc.router.Account(s.account).Sessions() {
 		if old == peer {
-			return // what follows is younger
+			break // what follows is younger
 		}
-		if old.Client == peer.Client {
+		if old.Client == client {
+			any = true
 			s.svc.router.Unbind(old)                                                // its peer may be long in going
 			old.Kick(stream.Err(stream.Conflict, "the client has logged in again")) // RFC 6120 §4.9.3.3
 		}
 	}
+	return any
 }

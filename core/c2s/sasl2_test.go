@@ -516,6 +516,9 @@ func TestBind2Limit(t *testing.T) {
 		if got := m.open("").plain(agent + bindTag); !strings.Contains(got, "<success ") {
 			t.Errorf("the same client: %s", got)
 		}
+		if got := m.open("").plain(agent + strings.Replace(bindTag, "XMPP", "2", 1)); !strings.Contains(got, "<success ") || m.router.Sessions() != 1 {
+			t.Errorf("the same client by another name: %s", got)
+		}
 		if got := m.open("").plain(bindTag); !strings.Contains(got, "<resource-constraint"+nsError) || strings.Contains(got, "<success ") {
 			t.Errorf("another client: %s", got)
 		}
