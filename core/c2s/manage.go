@@ -189,7 +189,9 @@ func (s *session) manage(ev *stream.Event) error {
 
 // acknowledge takes the peer's 'h'.
 func (s *session) acknowledge(h uint32) error {
-	sent, ok := s.peer.Acknowledge(h)
+	var sent uint32
+	var ok bool
+	s.svc.pay(&s.turn, func() { sent, ok = s.peer.Acknowledge(h) })
 	if ok {
 		return nil
 	}
@@ -476,39 +478,58 @@ func (svc *Service) expireAll() {
 type debts struct {
 	mu     sync.Mutex
 	list   []*managed
-	paying bool
+	payers int // goroutines that will look at list
 }
 
-// owe has an <a/> written soon, by a goroutine that may wait for nothing: whoever
-// makes a message safe should not write to others.
+// owe has an <a/> written soon. Whoever makes a message safe does not write to
+// others, unless it is a session's goroutine, which says so with pay.
 func (svc *Service) owe(m *managed) {
 	d := &svc.debts
 	d.mu.Lock()
 	d.list = append(d.list, m)
-	start := !d.paying
-	d.paying = true
+	start := d.payers == 0
+	if start {
+		d.payers++
+	}
 	d.mu.Unlock()
 	if start {
 		go svc.payAll()
 	}
 }
 
+// payAll writes what is owed until nothing is.
 func (svc *Service) payAll() {
-	d := &svc.debts
 	var t router.Turn
-	var list []*managed
-	for {
-		d.mu.Lock()
-		list, d.list = d.list, list[:0]
-		d.paying = len(list) > 0
-		d.mu.Unlock()
-		if len(list) == 0 {
-			return
-		}
-		for i, m := range list {
-			list[i] = nil
-			m.pay(&t)
-		}
+	for svc.payDebts(&t) {
 		t.Flush()
 	}
+}
+
+// pay runs f, which may make messages of others safe, and appends what their peers
+// are then owed to the caller's turn: it goes out with what else there is for them.
+func (svc *Service) pay(t *router.Turn, f func()) {
+	d := &svc.debts
+	d.mu.Lock()
+	d.payers++
+	d.mu.Unlock()
+	f()
+	for svc.payDebts(t) {
+	}
+}
+
+// payDebts pays those who are owed now. It reports false when there was nobody; the
+// caller is then no payer any more.
+func (svc *Service) payDebts(t *router.Turn) bool {
+	d := &svc.debts
+	d.mu.Lock()
+	list := d.list
+	d.list = nil
+	if len(list) == 0 {
+		d.payers--
+	}
+	d.mu.Unlock()
+	for _, m := range list {
+		m.pay(t)
+	}
+	return len(list) > 0
 }

@@ -74,7 +74,10 @@ func (l *ledger) pop() queued {
 // max is how many may wait; their octets are bounded by the outbox. It is called
 // once.
 func (s *Session) Manage(t *Turn, max int, enabled stanza.Payload) bool {
-	return s.out.write(t, enabled, func() { s.out.ledger = &ledger{max: max} })
+	return s.out.write(t, enabled, func() {
+		s.out.ledger = &ledger{max: max}
+		s.managed.Store(true)
+	})
 }
 
 // Acknowledge takes the peer's 'h' (XEP-0198 §4). It reports false when that is
@@ -109,6 +112,7 @@ func (o *Outbox) acknowledge(h uint32) (uint32, bool) {
 		o.mu.Unlock()
 		for i := range n {
 			done[i].arrived()
+			done[i].recycle()
 		}
 		if look {
 			o.owner.Account.router.watch(o)

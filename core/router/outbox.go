@@ -124,7 +124,7 @@ func (o *Outbox) send(t *Turn, q queued) bool {
 		return false
 	}
 	o.put(q)
-	watch, managed := false, o.ledger != nil
+	watch, prompt := false, o.ledger != nil && q.t != nil && q.t.rc != nil && q.t.rc.Prompt
 	if l := o.ledger; l != nil && q.st.Kind == stanza.Message && !l.watched && !o.away {
 		l.watched, watch = true, true
 	}
@@ -137,7 +137,7 @@ func (o *Outbox) send(t *Turn, q queued) bool {
 	if watch {
 		o.owner.Account.router.watch(o)
 	}
-	if managed && q.t != nil && q.t.rc != nil && q.t.rc.Prompt {
+	if prompt {
 		q.t.park(o.owner.Account, q.st)
 	}
 	return true

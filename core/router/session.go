@@ -33,6 +33,7 @@ type Session struct {
 	flags    atomic.Uint32
 	presence atomic.Pointer[Presence]
 	active   atomic.Int64 // Unix seconds of the last element from the peer
+	managed  atomic.Bool  // stream management is on
 
 	mu     sync.Mutex
 	values []slot
@@ -141,7 +142,11 @@ func (s *Session) Deliver(t *Turn, st *stanza.Stanza, rc *Receipt) bool {
 func (s *Session) deliver(t *Turn, st *stanza.Stanza, rc *Receipt, parked Parked) bool {
 	q := queued{st: st, to: st.To}
 	if st.Kind == stanza.Message && (rc != nil || parked != nil) {
-		q.t = newTransit(rc, parked)
+		if rc != nil && parked == nil && !rc.Prompt && s.managed.Load() {
+			q.t = soloTransit(rc)
+		} else {
+			q.t = newTransit(rc, parked)
+		}
 	}
 	if s.out.send(t, q) {
 		return true
@@ -305,6 +310,7 @@ func (r *Router) Bind(b Binding) (*Session, error) {
 		s.out.claimed = b.Held
 		if b.Manage > 0 {
 			s.out.ledger = &ledger{max: b.Manage}
+			s.managed.Store(true)
 		}
 		next := make([]*Session, 0, len(list)+1)
 		for _, o := range list {

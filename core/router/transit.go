@@ -17,6 +17,8 @@ type transit struct {
 	safe atomic.Bool  // rc has been released, or will be by whoever has set this
 	left atomic.Int32 // sessions that may still get it
 
+	solo bool // it is in one ledger and nowhere else, unless it is tried
+
 	mu     sync.Mutex
 	got    bool // a session has it, or nobody will
 	tried  bool // it was parked, or cannot be
@@ -29,6 +31,28 @@ func newTransit(rc *Receipt, parked Parked) *transit {
 	t := &transit{rc: rc, parked: parked, tried: parked != nil}
 	t.left.Store(1)
 	return t
+}
+
+// transits are those that were solo and have arrived.
+var transits = sync.Pool{New: func() any { return new(transit) }}
+
+// soloTransit is newTransit for a message to one session with stream management.
+// Nobody but the session's ledger may refer to it.
+func soloTransit(rc *Receipt) *transit {
+	rc.Hold()
+	t := transits.Get().(*transit)
+	t.rc, t.solo, t.got = rc, true, false
+	t.safe.Store(false)
+	t.left.Store(1)
+	return t
+}
+
+// recycle gives a transit that has arrived back, if it can.
+func (t *transit) recycle() {
+	if t.solo && !t.tried {
+		t.rc = nil
+		transits.Put(t)
+	}
 }
 
 // arrived says that a session has the message.
