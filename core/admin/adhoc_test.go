@@ -6,8 +6,10 @@ import (
 	"strings"
 	"testing"
 
+	"trivium/core/auth"
 	"trivium/core/jid"
 	"trivium/core/mod/commands"
+	"trivium/core/mod/modtest"
 )
 
 func nodes(list []commands.Command) string {
@@ -105,5 +107,44 @@ func TestCommandsRun(t *testing.T) {
 	}
 	if got := run(find(operatorNode+"session-kick"), map[string]string{"jid": "romeo@example.org/orchard"}); got != "" || w.kicks["romeo@example.org/orchard"] == nil {
 		t.Errorf("%s, kicked %v", got, w.kicks)
+	}
+}
+
+// As a client sees it: XEP-0050 over the whole way.
+func TestCommandsInAConversation(t *testing.T) {
+	ops := &Registry{}
+	s := modtest.New(t, commands.New(commands.Options{Commands: ops.Commands, Admins: []jid.JID{jid.Must("nurse@example.org")}}))
+	users, err := auth.New(s.Store, auth.Options{Iterations: 4096})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ops.Add(Accounts(users, s.Host)...)
+	ops.Add(Sessions(users, s.Host)...)
+	juliet, nurse := s.Connect("juliet@example.org/balcony"), s.Connect("nurse@example.org/hall")
+	ask := func(c *modtest.Client, attrs, form string) string {
+		c.Send(`<iq type='set' to='example.org' id='1'><command xmlns='http://jabber.org/protocol/commands' ` + attrs + `>` + form + `</command></iq>`)
+		return c.Next()
+	}
+	contains := func(got string, parts ...string) {
+		t.Helper()
+		for _, p := range parts {
+			if !strings.Contains(got, p) {
+				t.Errorf("%s is missing in %s", p, got)
+			}
+		}
+	}
+	contains(ask(juliet, `node='urn:x-trivium:own#session-list'`, ""), `status='completed'`, `<reported>`, `<value>juliet@example.org/balcony</value>`)
+	contains(ask(juliet, `node='urn:x-trivium:own#client-revoke'`, ""), `status='completed'`, `<note type='error'>`)
+	contains(ask(juliet, `node='urn:x-trivium:admin#user-add'`, ""), `<forbidden `)
+
+	form := ask(nurse, `node='urn:x-trivium:admin#user-add'`, "")
+	contains(form, `status='executing'`, `<complete/>`, `var='jid'`, `type='jid-single'`, `var='password'`, `type='text-private'`)
+	_, sid, _ := strings.Cut(form, `sessionid='`)
+	sid, _, _ = strings.Cut(sid, `'`)
+	contains(ask(nurse, `node='urn:x-trivium:admin#user-add' sessionid='`+sid+`'`, `<x xmlns='jabber:x:data' type='submit'>`+
+		`<field var='jid'><value>Juliet@Example.org</value></field><field var='password'><value>R0m30</value></field></x>`),
+		`status='completed'`, `<value>juliet@example.org</value>`)
+	if ok, err := users.Exists(t.Context(), jid.Must("juliet@example.org")); err != nil || !ok {
+		t.Errorf("no account was made: %v", err)
 	}
 }

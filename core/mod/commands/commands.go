@@ -110,8 +110,10 @@ func (m *Module) allowed(rq *module.Request) []Command {
 		return nil
 	}
 	user := rq.From().Bare()
-	return m.opt.Commands(user, slices.Contains(m.opt.Admins, user))
+	return m.opt.Commands(user, m.operator(user))
 }
+
+func (m *Module) operator(user jid.JID) bool { return slices.Contains(m.opt.Admins, user) }
 
 // find returns a command for who asks. The errors are those of XEP-0050 §4.4.
 func (m *Module) find(rq *module.Request, node string) (*Command, error) {

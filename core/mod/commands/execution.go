@@ -205,6 +205,9 @@ func (m *Module) ask(ctx context.Context, x *execution, c *Command) (stanza.Payl
 // run does what the command is for.
 func (m *Module) run(ctx context.Context, x *execution, c *Command) (stanza.Payload, error) {
 	out, err := c.Run(ctx, x.values)
+	if m.operator(x.owner.Bare()) {
+		m.host.Log.Info("command run", "node", x.node, "user", x.owner.String(), "failed", err != nil)
+	}
 	if err != nil {
 		return m.failed(x, err)
 	}
