@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"trivium/core/auth"
@@ -178,10 +179,11 @@ func isUUIDv4(s string) bool {
 // labelMax bounds the name of a software or a device in octets.
 const labelMax = 128
 
-// label makes a text that a client chose fit for lists: one line, not too long.
+// label makes a text that a client chose fit for lists: one line, not too long, and
+// nothing that turns what stands beside it around.
 func label(s string) string {
 	s = strings.Join(strings.FieldsFunc(s, func(r rune) bool {
-		return r <= ' ' || r == 0x7f || r >= 0x80 && r <= 0xa0 || r == 0x2028 || r == 0x2029
+		return unicode.IsSpace(r) || unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == '\u2028' || r == '\u2029'
 	}), " ")
 	if len(s) > labelMax {
 		s = s[:labelMax]

@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -523,6 +524,77 @@ func TestBind2Limit(t *testing.T) {
 			t.Errorf("another client: %s", got)
 		}
 	})
+}
+
+// XEP-0478: what is announced holds, before login and, without a restart, after it.
+func TestLimits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := startModern(t, Options{PingAfter: -1}, auth.Options{})
+		defer m.end()
+		fill := func(before, after string, size int) string {
+			return before + strings.Repeat("x", size-len(before)-len(after)) + after
+		}
+		announced := func(features string) int {
+			t.Helper()
+			n, err := strconv.Atoi(text(t, features, "max-bytes"))
+			if err != nil || strings.Contains(features, "idle-seconds") {
+				t.Fatalf("got %s", features)
+			}
+			return n
+		}
+		auth := func(size int) string {
+			return fill("<authenticate xmlns='urn:xmpp:sasl:2' mechanism='PLAIN'><initial-response>"+b64("\x00user\x00"+password)+"</initial-response>"+bindTag+"<x xmlns='urn:example:x'>", "</x></authenticate>", size)
+		}
+		c := m.open("")
+		c.send(auth(announced(c.features) + 1))
+		c.want("<policy-violation" + nsError)
+		c = m.open("")
+		c.send(auth(announced(c.features)))
+		got := c.take()
+		after := announced(got[strings.Index(got, "</success>")+len("</success>"):])
+		if after <= announced(c.features) {
+			t.Errorf("%d octets after login", after)
+		}
+		const ping, end = "<iq type='get' id='p' to='example.org'><ping xmlns='urn:xmpp:ping'>", "</ping></iq>"
+		c.send(fill(ping, end, after))
+		c.want("type='result'", "id='p'")
+		c.send(fill(ping, end, after+1))
+		c.want("<policy-violation" + nsError)
+	})
+}
+
+func TestLabel(t *testing.T) {
+	for in, want := range map[string]string{
+		"Kiva's Phone":                      "Kiva's Phone",
+		" a\r\n\tb ":                        "a b",
+		"a\u202eb\u2066c\u0085d\u2028e":     "a b c d e",
+		"\U0001f468\u200d\U0001f469":        "\U0001f468\u200d\U0001f469",
+		strings.Repeat("é", labelMax):       strings.Repeat("é", labelMax/2),
+		"x" + strings.Repeat("é", labelMax): "x" + strings.Repeat("é", labelMax/2-1),
+		"":                                  "",
+	} {
+		if got := label(in); got != want {
+			t.Errorf("label(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestIsUUIDv4(t *testing.T) {
+	for in, want := range map[string]bool{
+		device:                                 true,
+		"00000000-0000-4000-a000-000000000000": true,
+		"00000000-0000-4000-c000-000000000000": false, // another variant
+		"00000000-0000-7000-a000-000000000000": false, // another version
+		strings.ToUpper(device):                false,
+		device + "0":                           false,
+		strings.ReplaceAll(device, "-", "0"):   false,
+		"g4565fa7-4d72-4749-b3d3-740edbf87770": false,
+		"":                                     false,
+	} {
+		if got := isUUIDv4(in); got != want {
+			t.Errorf("isUUIDv4(%q) = %v", in, got)
+		}
+	}
 }
 
 // XEP-0198 §8.2: resumption comes first, and a failed one does not keep from binding.
