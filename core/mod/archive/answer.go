@@ -11,9 +11,9 @@ import (
 	"trivium/core/stanza"
 )
 
-// flushEvery is how many octets of results are handed over at a time, so that they
-// are on their way while the rest is written.
-const flushEvery = 64 << 10
+// flushEvery is how many octets of messages are handed over at a time, so that they
+// are on their way while the rest is written and do not gather in the outbox.
+const flushEvery = 16 << 10
 
 // query answers with the messages of a page, and at last with what page it was:
 // XEP-0313 §4.

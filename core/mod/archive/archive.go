@@ -33,6 +33,7 @@ import (
 	"trivium/core/rsm"
 	"trivium/core/stanza"
 	"trivium/core/store"
+	"trivium/core/xdata"
 )
 
 // Namespaces and features.
@@ -122,6 +123,7 @@ type Module struct {
 	Stats Stats
 
 	opt     Options
+	fields  *xdata.Form // of queries
 	host    *module.Host
 	books   *module.Snapshots[*book]
 	journal journal
@@ -130,13 +132,17 @@ type Module struct {
 	unsettled atomic.Int64 // changes of stored rows that are on their way
 	retracted chan retraction
 	removed   chan struct{} // capacity 1: an account's messages are to be deleted
+	indexing  chan struct{} // capacity 1: held while words are indexed
 	work      sync.WaitGroup
 }
 
 // New returns the feature.
 func New(o Options) *Module {
 	o.setDefaults()
-	return &Module{opt: o, retracted: make(chan retraction, 256), removed: make(chan struct{}, 1)}
+	return &Module{
+		opt: o, fields: fields(o.FullText),
+		retracted: make(chan retraction, 256), removed: make(chan struct{}, 1), indexing: make(chan struct{}, 1),
+	}
 }
 
 //go:embed migrations/*.sql

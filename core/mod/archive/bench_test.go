@@ -77,6 +77,47 @@ func BenchmarkInsert(b *testing.B) {
 	}
 }
 
+// BenchmarkChat is a message between two accounts that are here, with both archives
+// and the receipt that says that both have it.
+func BenchmarkChat(b *testing.B) {
+	for _, policy := range []archive.Policy{archive.Never, archive.Always} {
+		b.Run(string(policy), func(b *testing.B) {
+			m := archive.New(archive.Options{Default: policy, Waiting: 1 << 20, WaitingBytes: 1 << 30})
+			s := modtest.NewWith(b, modtest.Options{Store: store.Options{Path: filepath.Join(b.TempDir(), "store.db")}}, modules(m)...)
+			const pairs = 64
+			var from []*modtest.Client
+			var stanzas []*stanza.Stanza
+			for i := range pairs {
+				to := s.Connect(fmt.Sprintf("juliet%d@example.com/x", i))
+				to.Discard()
+				to.Send(`<presence/>`)
+				from = append(from, s.Connect(fmt.Sprintf("romeo%d@example.com/x", i)))
+				from[i].Discard()
+				stanzas = append(stanzas, modtest.Parse(b, `<message to='`+to.JID.String()+`' type='chat' id='m12345678'>`+benchBody+`</message>`))
+			}
+			safe := make(chan error)
+			rc := module.NewReceipt(func(err error) { safe <- err })
+			b.ReportAllocs()
+			before := cpu(b)
+			b.ResetTimer()
+			for i := range b.N {
+				from[i%pairs].SendStanza(stanzas[i%pairs].Copy(), rc)
+				if i%20000 == 19999 {
+					if err := s.Store.Sync(b.Context()); err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+			go rc.Release(nil)
+			if err := <-safe; err != nil {
+				b.Fatal(err)
+			}
+			b.StopTimer()
+			b.ReportMetric(float64((cpu(b)-before).Nanoseconds())/float64(b.N), "cpu-ns/op")
+		})
+	}
+}
+
 // BenchmarkPage is a page of 50 messages, from the parsed iq to octets for the
 // connection.
 func BenchmarkPage(b *testing.B) {

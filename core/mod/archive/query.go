@@ -27,7 +27,7 @@ const (
 )
 
 // fields returns the form that queries may fill in, XEP-0313 §4.1.6.
-func (m *Module) fields() *xdata.Form {
+func fields(fullText bool) *xdata.Form {
 	f := xdata.New(
 		xdata.Ask, NS,
 		xdata.Field{Var: fieldWith, Type: xdata.JIDSingle},
@@ -38,7 +38,7 @@ func (m *Module) fields() *xdata.Form {
 		xdata.Field{Var: fieldIDs, Type: xdata.ListMulti, Open: true},
 		xdata.Field{Var: fieldGroupchat, Type: xdata.Boolean},
 	)
-	if m.opt.FullText {
+	if fullText {
 		f.Fields = append(f.Fields, xdata.Field{Var: fieldFullText, Type: xdata.TextSingle})
 	}
 	return f
@@ -46,7 +46,7 @@ func (m *Module) fields() *xdata.Form {
 
 // form answers a request for the form.
 func (m *Module) form(context.Context, *module.Request) (stanza.Payload, error) {
-	return stanza.El(NS, "query", m.fields().Element()), nil
+	return stanza.El(NS, "query", m.fields.Element()), nil
 }
 
 // query is one request for a page of an archive.
@@ -93,11 +93,10 @@ func (m *Module) parse(el *stanza.Element, account jid.JID) (*query, error) {
 }
 
 func (m *Module) parseForm(q *query, submitted *xdata.Form, account jid.JID) error {
-	form := m.fields()
-	if name, found := form.Unknown(submitted); found { // XEP-0313 §4.1.6: not to be ignored
+	if name, found := m.fields.Unknown(submitted); found { // XEP-0313 §4.1.6: not to be ignored
 		return stanza.Err(stanza.FeatureNotImplemented, "there is no field "+name)
 	}
-	f, err := form.Accept(submitted)
+	f, err := m.fields.Accept(submitted)
 	if err != nil {
 		return err
 	}

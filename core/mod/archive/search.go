@@ -142,24 +142,28 @@ func indexable(num int64, bodies string) string {
 }
 
 // index brings the index of an account up to date: all of its messages when it
-// searches for the first time, those that have come since at later times.
+// searches for the first time, those that have come since at later times. One
+// account is indexed at a time, in turns, so that the store is for others as well.
 func (m *Module) index(ctx context.Context, num int64) error {
-	if num == 0 {
-		return nil
+	var behind bool
+	err := m.host.Store.QueryRow(ctx, `SELECT indexed < coalesce((SELECT max(id) FROM archive_entry WHERE account = num), 0)
+		FROM archive_account WHERE num = ?`, num).Scan(&behind)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil // no messages
 	}
-	for {
-		var n int
-		err := m.host.Store.Write(ctx, func(tx *store.Tx) (err error) {
+	for n := indexBatch; behind && n == indexBatch && err == nil; {
+		select {
+		case m.indexing <- struct{}{}:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		err = m.host.Store.Write(ctx, func(tx *store.Tx) (err error) {
 			n, err = indexSome(tx, num)
 			return err
 		})
-		if err != nil {
-			return err
-		}
-		if n < indexBatch {
-			return nil
-		}
+		<-m.indexing
 	}
+	return err
 }
 
 // indexSome indexes the next messages of an account and returns how many there
