@@ -58,6 +58,7 @@ func newWeb(e *engine) (*web, error) {
 	if cfg.Metrics.Enabled {
 		w.metrics, err = metrics.Collect(metrics.Sources{
 			Router: e.core.Router, Clients: &e.core.Sessions.Stats, Store: e.db, REST: &w.api.Stats, Webhooks: e.webhooks.Status,
+			Modules: e.core.Modules.Figures(),
 		})
 		if err != nil {
 			return nil, err

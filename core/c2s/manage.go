@@ -252,6 +252,7 @@ func (s *session) resume(_ context.Context, el *stanza.Element) (reply stanza.Pa
 	}
 	m, last, known := s.svc.resumable(id, s.account)
 	if m == nil {
+		s.svc.Stats.ResumesBad.Add(1)
 		el := failed("item-not-found")
 		if known {
 			el.Set("h", strconv.FormatUint(uint64(last), 10))
@@ -261,6 +262,7 @@ func (s *session) resume(_ context.Context, el *stanza.Element) (reply stanza.Pa
 	if !m.claim(s) {
 		return failed("item-not-found"), false
 	}
+	s.svc.Stats.Resumes.Add(1)
 	s.peer, s.managed, s.login = m.peer, m, nil
 	s.resumeFrom = uint32(h)
 	m.mu.Lock()
@@ -299,6 +301,7 @@ func (m *managed) claim(s *session) bool {
 		if old == nil {
 			m.owner = s
 			m.mu.Unlock()
+			m.svc.Stats.Hibernated.Add(-1)
 			return true
 		}
 		if m.free == nil {
@@ -330,6 +333,9 @@ func (m *managed) release(s *session, final bool) bool {
 	m.owner, m.since = nil, time.Now()
 	m.asked = m.asked[:0]
 	m.over = !stays
+	if stays {
+		m.svc.Stats.Hibernated.Add(1)
+	}
 	if m.free != nil {
 		close(m.free)
 		m.free = nil
@@ -359,6 +365,7 @@ func (m *managed) expire() {
 	}
 	m.over = true
 	m.mu.Unlock()
+	m.svc.Stats.Hibernated.Add(-1)
 	var t router.Turn
 	m.svc.lapse(m)
 	m.svc.router.Unbind(m.peer)

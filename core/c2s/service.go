@@ -110,6 +110,9 @@ type Stats struct {
 	LoginsBad   atomic.Int64
 	Stanzas     atomic.Int64 // received from clients
 	StreamFails atomic.Int64 // streams ended by a stream error
+	Hibernated  atomic.Int64 // sessions that wait for their client
+	Resumes     atomic.Int64 // sessions resumed
+	ResumesBad  atomic.Int64 // and those asked for that are not there
 }
 
 // Service serves client connections. It is safe for concurrent use.

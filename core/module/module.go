@@ -129,6 +129,7 @@ type Host struct {
 	nonzas    map[[2]string]Nonza
 	inline    []inline
 	welcome   []func(context.Context, *Session) stanza.Payload
+	figures   []Figure
 	removed   []func(*store.Tx, jid.JID) error
 	leaving   []func(context.Context, *Turn, jid.JID) error
 	barriers  []func(context.Context, jid.JID, jid.JID) bool
@@ -275,6 +276,21 @@ const (
 func (h *Host) StreamFeature(f func(st Stage, host string) stanza.Payload) {
 	h.features = append(h.features, f)
 }
+
+// Figure is one number that a module keeps for operators.
+type Figure struct {
+	Name  string // with dots, as OpenTelemetry has it: "trivium.archive.messages"
+	Unit  string // of the UCUM, or in braces: "{message}"
+	Text  string // one sentence
+	Level bool   // it goes down as well; otherwise it counts from the start
+	Read  func() int64
+}
+
+// Figure declares a number; it is read when somebody asks, by any goroutine.
+func (h *Host) Figure(list ...Figure) { h.figures = append(h.figures, list...) }
+
+// Figures returns what the modules have declared.
+func (h *Host) Figures() []Figure { return h.figures }
 
 // Disco returns what the server announces (XEP-0030).
 func (h *Host) Disco() *Disco { return &h.disco }

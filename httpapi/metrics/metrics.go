@@ -19,6 +19,7 @@ import (
 	sdk "go.opentelemetry.io/otel/sdk/metric"
 
 	"trivium/core/c2s"
+	"trivium/core/module"
 	"trivium/core/router"
 	"trivium/core/store"
 	"trivium/httpapi"
@@ -32,6 +33,7 @@ type Sources struct {
 	Store    *store.DB
 	REST     *httpapi.Stats
 	Webhooks func() []webhook.Status
+	Modules  []module.Figure
 }
 
 // Metrics measures until Shutdown. It is safe for concurrent use.
@@ -134,6 +136,10 @@ func (m *Metrics) observe(s Sources) error {
 		b.level("trivium.client.streams", "{stream}", "Open connections of clients.", one(c.Streams.Load))
 		b.counter("trivium.client.stanzas", "{stanza}", "Stanzas received from clients.", one(c.Stanzas.Load))
 		b.counter("trivium.client.stream.errors", "{stream}", "Streams ended by a stream error.", one(c.StreamFails.Load))
+		b.level("trivium.client.hibernated", "{session}", "Sessions that wait for their client to resume them.", one(c.Hibernated.Load))
+		b.counter("trivium.client.resumptions", "{session}", "Sessions resumed (XEP-0198), or asked for in vain.", func() []figure {
+			return []figure{{c.Resumes.Load(), succeeded}, {c.ResumesBad.Load(), failed}}
+		})
 		b.counter("trivium.client.logins", "{login}", "Logins.", func() []figure {
 			return []figure{{c.Logins.Load(), succeeded}, {c.LoginsBad.Load(), failed}}
 		})
@@ -152,6 +158,13 @@ func (m *Metrics) observe(s Sources) error {
 		b.counter("trivium.rest.messages", "{request}", "Requests to send a message.", func() []figure {
 			return []figure{{r.Accepted.Load(), succeeded}, {r.Refused.Load(), refused}, {r.Failed.Load(), failed}}
 		})
+	}
+	for _, f := range s.Modules {
+		if f.Level {
+			b.level(f.Name, f.Unit, f.Text, one(f.Read))
+		} else {
+			b.counter(f.Name, f.Unit, f.Text, one(f.Read))
+		}
 	}
 	if s.Webhooks != nil {
 		observeWebhooks(b, s.Webhooks)
