@@ -86,13 +86,7 @@ func (c client) run(t *testing.T, d description) ([]step, error) {
 	defer cancel()
 	var out bytes.Buffer
 	cmd := exec.CommandContext(ctx, c.argv[0], c.argv[1:]...)
-	cmd.Env = append(os.Environ(),
-		"INTEROP_SERVER="+d.JSON(t),
-		"NODE_EXTRA_CA_CERTS="+d.CA, // Node's own trust store, verification stays on
-		"PYTHONDONTWRITEBYTECODE=1",
-		"no_proxy=*", "NO_PROXY=*",
-	)
-	cmd.Env = append(cmd.Env, c.env...)
+	cmd.Env = append(scriptEnvironment(t, d), c.env...)
 	cmd.Stdout, cmd.Stderr = &out, log
 	// The script and what it starts (Chromium, tmux) share a process group, so
 	// that nothing outlives a script that hangs.
@@ -117,6 +111,16 @@ func (c client) run(t *testing.T, d description) ([]step, error) {
 		steps = append(steps, s)
 	}
 	return steps, runErr
+}
+
+// scriptEnvironment is the environment of every script.
+func scriptEnvironment(t *testing.T, d description) []string {
+	return append(os.Environ(),
+		"INTEROP_SERVER="+d.JSON(t),
+		"NODE_EXTRA_CA_CERTS="+d.CA, // Node's own trust store, verification stays on
+		"PYTHONDONTWRITEBYTECODE=1",
+		"no_proxy=*", "NO_PROXY=*",
+	)
 }
 
 func (c client) logFile(d description) string {

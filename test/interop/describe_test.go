@@ -68,12 +68,12 @@ func (d description) JSON(t testing.TB) string {
 	return string(b)
 }
 
-// allAccounts lists the accounts of every client, and the REST sender.
-func allAccounts(domain string, clients []client) []account {
+// allAccounts lists the accounts of every client, by name, and the REST sender.
+func allAccounts(domain string, clients []string) []account {
 	accounts := []account{newAccount(domain, "rest", "sender")}
-	for _, c := range clients {
+	for _, name := range clients {
 		for _, role := range roles {
-			accounts = append(accounts, newAccount(domain, c.name, role))
+			accounts = append(accounts, newAccount(domain, name, role))
 		}
 	}
 	return accounts

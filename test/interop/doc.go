@@ -8,6 +8,17 @@
 // JSON line per checked step; every step a client promises must be reported,
 // so a script that ends early fails.
 //
+// TestSurvival is about sessions that outlive their connections. There the test
+// itself is Romeo, and the client is Juliet: a subprocess that obeys one order per
+// line (survivor_test.go). Her connections lead over proxies that lose them in all
+// the ways a network does (road_test.go), and her process is suspended. Afterwards
+// nothing may be lost, nothing come twice, and each sender's messages be in order,
+// live and in the archive, under the same ids.
+//
+// Sessions change their framing: xmpp.js goes from TCP to WebSocket, stanza.js from
+// WebSocket to BOSH. slixmpp, aioxmpp and profanity have TCP only; there a raw
+// client of test/harness takes the session of the killed client over to WebSocket.
+//
 // setup.sh installs the clients. A missing one is a failure, not a skip; only
 // TRIVIUM_INTEROP=off turns the package off. With TRIVIUM_INTEROP=prosody the
 // same scripts run against Debian's Prosody, which shows that a failure seen

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// python is the interpreter that setup.sh gave slixmpp.
+// python is the interpreter that setup.sh gave slixmpp and aioxmpp.
 var python = filepath.Join("..", "..", ".cache", "interop-venv", "bin", "python")
 
 // clients is every client the server is tested with.
@@ -84,7 +84,14 @@ func runAll(m *testing.M) (code int, err error) {
 	default:
 		return 0, fmt.Errorf("TRIVIUM_INTEROP=%s: want trivium, prosody or off", name)
 	}
-	if target, err = start(ctx, dir, clients()); err != nil {
+	var names []string
+	for _, c := range clients() {
+		names = append(names, c.name)
+	}
+	for _, c := range survivors() {
+		names = append(names, c.name)
+	}
+	if target, err = start(ctx, dir, names); err != nil {
 		return 0, err
 	}
 	defer func() {
@@ -104,7 +111,7 @@ func installed() error {
 			missing = append(missing, err)
 		}
 	}
-	for _, module := range []string{"@xmpp/client", "strophe.js", "converse.js", "playwright-core"} {
+	for _, module := range []string{"@xmpp/client", "stanza", "strophe.js", "converse.js", "playwright-core"} {
 		if _, err := os.Stat(filepath.Join("node", "node_modules", module)); err != nil {
 			missing = append(missing, err)
 		}

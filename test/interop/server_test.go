@@ -22,6 +22,7 @@ type server struct {
 	http         string // host:port of the listener for WebSocket, BOSH and REST
 	https        string // the same over TLS
 	certificates certificates
+	origin       string   // a second web origin that the server admits
 	lacks        []string // "client/step" that a stand-in is known to fail; empty for Trivium
 	stop         func() error
 }
@@ -30,7 +31,7 @@ type server struct {
 func newServer(name, dir string) (*server, error) {
 	const domain = "localhost.example"
 	s := &server{domain: domain, dir: dir, stop: func() error { return nil }}
-	var ports [5]string
+	var ports [6]string
 	for i := range ports {
 		var err error
 		if ports[i], err = freePort(); err != nil {
@@ -48,7 +49,7 @@ func newServer(name, dir string) (*server, error) {
 	if err := os.MkdirAll(artifacts, 0o755); err != nil {
 		return nil, err
 	}
-	s.http, s.https = ports[2], ports[4]
+	s.http, s.https, s.origin = ports[2], ports[4], "http://"+ports[5]
 	s.desc = description{
 		Name:      name,
 		Domain:    domain,
@@ -115,7 +116,7 @@ func (s *server) run(cmd *exec.Cmd, ready func(context.Context) error) error {
 
 // startTrivium builds the binary, configures it as an operator would, and
 // creates accounts and a token through its command line.
-func startTrivium(ctx context.Context, dir string, clients []client) (*server, error) {
+func startTrivium(ctx context.Context, dir string, clients []string) (*server, error) {
 	s, err := newServer("trivium", dir)
 	if err != nil {
 		return nil, err
@@ -160,12 +161,12 @@ listeners:
   - {kind: xmpp-tls, address: %[6]q}
   - {kind: http, address: %[7]q}
   - {kind: https, address: %[9]q}
-websocket: {origins: [%[8]q]}
-bosh: {origins: [%[8]q]}
+websocket: {origins: [%[8]q, %[10]q]}
+bosh: {origins: [%[8]q, %[10]q]}
 log: {level: debug}
 limits: {failed_logins_per_address: 1000} # every client tries wrong passwords from here
 `, filepath.Join(s.dir, "data"), s.domain, s.certificates.Chain, s.certificates.Key,
-		s.desc.TCP, s.desc.DirectTLS, s.http, s.desc.Origin, s.https)
+		s.desc.TCP, s.desc.DirectTLS, s.http, s.desc.Origin, s.https, s.origin)
 }
 
 // waitReady polls /readyz until the server says that it serves.

@@ -20,7 +20,8 @@ if [ -n "$missing" ]; then
 	DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends $missing
 fi
 
-# 2. slixmpp, in a virtual environment of its own.
+# 2. slixmpp and aioxmpp, in a virtual environment of their own. aioxmpp reads
+# certificates with a function that pyOpenSSL has dropped since.
 if ! cmp -s python/requirements.txt "$venv/requirements.txt"; then
 	rm -rf "$venv"
 	mkdir -p "$root/.cache"

@@ -29,8 +29,8 @@ export class XmppJS {
     this.xmpp.reconnect.stop();
     this.xmpp.timeout = 20_000; // ms, for connect and close; xmpp.js gives up after 2 s
     this.xmpp.on("error", (err) => log(account.local, "error", err.message));
-    this.xmpp.on("input", (data) => log(account.local, "<", data));
-    this.xmpp.on("output", (data) => log(account.local, ">", data));
+    this.xmpp.on("element", (el) => log(account.local, "<", String(el)));
+    this.xmpp.on("send", (el) => log(account.local, ">", String(el)));
     this.xmpp.on("stanza", (stanza) => this.onStanza(plain(stanza)));
   }
 
@@ -59,7 +59,7 @@ function build([name, attrs, ...children]) {
   return xml(name, attrs, ...children.map((c) => (Array.isArray(c) ? build(c) : c)));
 }
 
-function plain(el) {
+export function plain(el) {
   return {
     name: el.getName(),
     xmlns: el.getNS(),

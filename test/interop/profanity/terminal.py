@@ -44,7 +44,7 @@ def step(name):
 class Profanity:
     """One profanity with its own home, in its own tmux server."""
 
-    def __init__(self, directory, role, *, ca="ca", password=None):
+    def __init__(self, directory, role, *, ca="ca", password=None, rows=50):
         self.account = SERVER["accounts"][role]
         self.password = password or self.account["password"]
         self.home = os.path.join(directory, f"{role}-{time.monotonic_ns()}")
@@ -68,7 +68,7 @@ class Profanity:
         }
         self._environment = environment
         self._tmux(
-            "-f", "/dev/null", "new-session", "-d", "-x", "180", "-y", "50",
+            "-f", "/dev/null", "new-session", "-d", "-x", "180", "-y", str(rows),
             "profanity", "-l", "DEBUG", "-f", self.log_file,
         )  # fmt: skip
         self.wait_for("Type '/help'")
@@ -115,7 +115,11 @@ class Profanity:
         except FileNotFoundError:
             return ""
 
-    def _poll(self, found, what):
+    def pid(self):
+        """The process of profanity itself; tmux is its parent."""
+        return int(self._tmux("display-message", "-p", "#{pane_pid}"))
+
+    def poll(self, found, what):
         deadline = time.monotonic() + TIMEOUT
         while not (result := found()):
             if time.monotonic() > deadline:
@@ -125,11 +129,11 @@ class Profanity:
 
     def wait_for(self, *words):
         """Waits until all the words stand on the screen."""
-        self._poll(lambda: (s := self.screen()) and all(w in s for w in words), f"{words} on the screen")
+        self.poll(lambda: (s := self.screen()) and all(w in s for w in words), f"{words} on the screen")
 
     def wait_wire(self, pattern):
         """Waits until the wire log holds a match, and returns it."""
-        return self._poll(lambda: re.search(pattern, self.wire(), re.S), f"/{pattern}/ on the wire")
+        return self.poll(lambda: re.search(pattern, self.wire(), re.S), f"/{pattern}/ on the wire")
 
     def connect(self):
         self.type("/connect interop")
@@ -139,7 +143,7 @@ class Profanity:
     def close(self):
         try:
             self.type("/quit")
-            self._poll(self._ended, "the end of profanity")
+            self.poll(self._ended, "the end of profanity")
         finally:
             print(f"----- {self.jid}\n{self.wire()}", file=sys.stderr, flush=True)
             if not self._ended():
