@@ -79,7 +79,9 @@ func BenchmarkLogin(b *testing.B) {
 	}
 	h := hmac.New(sha256.New, []byte(grant.Token))
 	_, _ = io.WriteString(h, "Initiator")
-	byToken := authenticate("HT-SHA-256-NONE", "user\x00"+string(h.Sum(nil)), agent+"<fast xmlns='urn:xmpp:fast:0'/>"+bindTag)
+	byToken := func(inline string) string {
+		return authenticate("HT-SHA-256-NONE", "user\x00"+string(h.Sum(nil)), agent+"<fast xmlns='urn:xmpp:fast:0'/>"+inline)
+	}
 
 	const first = "n,,n=user,r=abc"
 	x, err := svc.first.sasl.Offer(true, nil).Start("SCRAM-SHA-256")
@@ -101,38 +103,47 @@ func BenchmarkLogin(b *testing.B) {
 		b.Fatal(err)
 	}
 
+	p := &prepared{b: b, buf: make([]byte, 8192)}
+	run := func(steps []string) {
+		ours, theirs := net.Pipe()
+		p.conn = theirs
+		over := make(chan struct{})
+		sock := stream.NewSocket(addressed{ours, net.TCPAddrFromAddrPort(netip.MustParseAddrPort("192.0.2.1:1"))})
+		svc.Accept(protected{stream.NewTCP(sock, svc.Before())}, true, func() { close(over) })
+		p.say(header, "</stream:features>")
+		for i := 0; i < len(steps); i += 2 {
+			p.say(steps[i], steps[i+1])
+		}
+		_ = theirs.Close()
+		<-over
+	}
+	run([]string{byToken("<bind xmlns='urn:xmpp:bind:0'><enable xmlns='urn:xmpp:sm:3' resume='true'/></bind>"), "</stream:features>"})
+	_, id, _ := strings.Cut(string(p.got), "<enabled xmlns='urn:xmpp:sm:3' id='")
+	id, _, _ = strings.Cut(id, "'")
+
 	const sasl1 = " xmlns='urn:ietf:params:xml:ns:xmpp-sasl'"
 	for _, bb := range []struct {
 		name  string
 		steps []string // what is said, and what ends the answer
 	}{
-		{"RFC 6120, SCRAM-SHA-256", []string{
+		{"FAST, resumption", []string{byToken("<resume xmlns='urn:xmpp:sm:3' previd='" + id + "' h='0'/>"), "<resumed "}},
+		{"FAST, Bind 2", []string{byToken("<bind xmlns='urn:xmpp:bind:0'><tag>Awesome2</tag></bind>"), "</stream:features>"}},
+		{"SCRAM-SHA-256, Bind 2", []string{
+			authenticate("SCRAM-SHA-256", first, agent+bindTag), "</challenge>",
+			"<response xmlns='urn:xmpp:sasl:2'>" + b64(final) + "</response>", "</stream:features>",
+		}},
+		{"SCRAM-SHA-256, RFC 6120", []string{
 			"<auth" + sasl1 + " mechanism='SCRAM-SHA-256'>" + b64(first) + "</auth>", "</challenge>",
 			"<response" + sasl1 + ">" + b64(final) + "</response>", "</success>",
 			header, "</stream:features>",
 			"<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>a</resource></bind></iq>", "</iq>",
 		}},
-		{"SASL2 and Bind 2, SCRAM-SHA-256", []string{
-			authenticate("SCRAM-SHA-256", first, agent+bindTag), "</challenge>",
-			"<response xmlns='urn:xmpp:sasl:2'>" + b64(final) + "</response>", "</stream:features>",
-		}},
-		{"SASL2 and Bind 2, FAST", []string{byToken, "</stream:features>"}},
 	} {
 		b.Run(strings.ReplaceAll(bb.name, " ", "_"), func(b *testing.B) {
-			p := &prepared{b: b, buf: make([]byte, 8192)}
+			p.b = b
 			b.ReportAllocs()
 			for b.Loop() {
-				ours, theirs := net.Pipe()
-				p.conn = theirs
-				over := make(chan struct{})
-				sock := stream.NewSocket(addressed{ours, net.TCPAddrFromAddrPort(netip.MustParseAddrPort("192.0.2.1:1"))})
-				svc.Accept(protected{stream.NewTCP(sock, svc.Before())}, true, func() { close(over) })
-				p.say(header, "</stream:features>")
-				for i := 0; i < len(bb.steps); i += 2 {
-					p.say(bb.steps[i], bb.steps[i+1])
-				}
-				_ = theirs.Close()
-				<-over
+				run(bb.steps)
 			}
 		})
 	}
