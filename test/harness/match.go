@@ -19,7 +19,7 @@ type Vars map[string]string
 //     from then on;
 //   - _children='any-order' says that the children of this element may come in
 //     any order, and _children='some' that there may be others besides, but none
-//     like a child of the pattern that says _not='';
+//     like a child of the pattern that has the attribute _not;
 //   - _attributes='some' says that this element may have other attributes;
 //   - <_/> stands for an element of any name in its namespace.
 //

@@ -17,7 +17,7 @@ func (s *Script) Run(t *testing.T, framing string) {
 }
 
 func (s *Script) play(t *testing.T, framing string) error {
-	r := &run{srv: Start(t, s.Options), framing: framing, clients: map[string]*Client{}, vars: Vars{}}
+	r := &run{srv: Start(t, s.Options), framing: framing, clients: map[string]*Client{}, vars: Vars{}, ids: s.ids}
 	t.Cleanup(func() {
 		for _, c := range r.conns {
 			c.Drop()
@@ -58,6 +58,7 @@ type run struct {
 	clients map[string]*Client
 	conns   []Conn
 	vars    Vars
+	ids     bool // ids of archives may be anywhere
 }
 
 var errGone = errors.New("there is no such client now")
@@ -105,6 +106,20 @@ func (r *run) step(st step) error {
 			return fmt.Errorf("%w\nwant %s", err, st.rest)
 		}
 		return r.compare(st.rest, got)
+	case "awaits":
+		want, err := Parse(st.rest, NSClient)
+		if err != nil {
+			return err
+		}
+		for {
+			got, err := c.Next()
+			if err != nil {
+				return fmt.Errorf("%w\nwant %s", err, st.rest)
+			}
+			if r.vars.find(want, []*Node{r.plain(want, got)}) == 0 {
+				return nil
+			}
+		}
 	case "features":
 		return r.compare(st.rest, c.Stream)
 	case "quiet":
@@ -208,6 +223,9 @@ func (r *run) resume(who string, c *Client, over string) error {
 	r.conns = append(r.conns, conn)
 	if !c.away {
 		return errors.New("is connected: stalls or drops come first")
+	}
+	if err := r.settleOthers(c); err != nil { // what they have sent waits for the session
+		return err
 	}
 	if c.stalled {
 		old := *c // what its network has lost is still in there
@@ -337,10 +355,25 @@ func (r *run) compare(pattern string, got *Node) error {
 	if err != nil {
 		return err
 	}
-	if d := r.vars.Match(want, got); d != "" {
+	if d := r.vars.Match(want, r.plain(want, got)); d != "" {
 		return fmt.Errorf("%s\n got %s\nwant %s", d, got, want)
 	}
 	return nil
+}
+
+// plain returns got without the ids of archives (XEP-0359) that the pattern does
+// not know of, where they may be anywhere.
+func (r *run) plain(want, got *Node) *Node {
+	if !r.ids {
+		return got
+	}
+	known := map[string]bool{}
+	want.walk(func(n *Node) {
+		if n.Is(NSStanzaID, "stanza-id") {
+			known[n.Attr("by")] = true
+		}
+	})
+	return got.prune(func(n *Node) bool { return n.Is(NSStanzaID, "stanza-id") && !known[n.Attr("by")] })
 }
 
 func (r *run) anyOrder(group []step) error {
@@ -363,7 +396,7 @@ next:
 			return fmt.Errorf("%w\nwant %s", err, want)
 		}
 		for i, w := range want {
-			if r.vars.find(w, []*Node{got}) == 0 {
+			if r.vars.find(w, []*Node{r.plain(w, got)}) == 0 {
 				want = append(want[:i], want[i+1:]...)
 				continue next
 			}

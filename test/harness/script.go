@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"trivium/core/jid"
+	"trivium/core/mod/archive"
 	"trivium/core/mod/register"
 	"trivium/core/router"
 )
@@ -21,6 +22,7 @@ import (
 //	server registration open           XEP-0077 is open on every host
 //	server conflict refuse             or rename; RFC 6120 §7.7.2.2
 //	server resources 2                 sessions that one account may have
+//	server archive always              messages are archived (XEP-0313); else never
 //	server inactivity 2s               silence after which a BOSH session is lost
 //	let name = text                    $name stands for the text in later lines
 //
@@ -38,6 +40,7 @@ import (
 //	romeo > <message/>                 sends
 //	romeo < <message/>                 receives next, as Vars.Match compares
 //	romeo <~ <message/>                the same, in any order with the <~ lines around it
+//	romeo awaits <message/>            receives until this comes, whatever else does before
 //	romeo quiet                        nothing more has come: shown by a ping round trip
 //	romeo disconnects                  ends its stream in order
 //	romeo drops                        loses its connection without a word
@@ -62,6 +65,17 @@ type Script struct {
 	Name    string
 	Options Options
 	steps   []step
+	ids     bool
+}
+
+// Archived returns the transcript for a server that archives everything: the ids
+// that messages get then may be anywhere (XEP-0359), besides those that the
+// transcript knows of.
+func (s *Script) Archived() *Script {
+	c := *s
+	c.Options.Modules.Archive.Default = archive.Always
+	c.ids = true
+	return &c
 }
 
 type step struct {
@@ -81,6 +95,7 @@ func ReadScript(path string) (*Script, error) {
 // ParseScript reads a transcript.
 func ParseScript(name, text string) (*Script, error) {
 	s := &Script{Name: name}
+	s.Options.Modules.Archive.Default = archive.Never
 	lets := map[string]string{}
 	expand := func(line string) string {
 		for k, v := range lets {
@@ -152,7 +167,7 @@ func (s *Script) add(l step) error {
 		if !strings.HasPrefix(l.rest, "<") {
 			return fmt.Errorf("%s > what?", l.who)
 		}
-	case "<", "<~", "features":
+	case "<", "<~", "awaits", "features":
 		if _, err := Parse(l.rest, NSClient); err != nil {
 			return err
 		}
@@ -215,6 +230,9 @@ func (s *Script) server(args []string) error {
 	switch strings.Join(args, " ") {
 	case "registration open":
 		o.Modules.Register = register.Options{Open: []string{}}
+		return nil
+	case "archive always":
+		o.Modules.Archive.Default = archive.Always
 		return nil
 	case "conflict refuse":
 		o.Sessions.Conflict = router.ConflictRefuse

@@ -135,6 +135,26 @@ func (n *Node) Child(space, local string) *Node {
 	return nil
 }
 
+// walk calls f for n and everything in it.
+func (n *Node) walk(f func(*Node)) {
+	f(n)
+	for _, c := range n.Children {
+		c.walk(f)
+	}
+}
+
+// prune returns a copy of n without the elements that drop names.
+func (n *Node) prune(drop func(*Node) bool) *Node {
+	c := *n
+	c.Children = nil
+	for _, k := range n.Children {
+		if !drop(k) {
+			c.Children = append(c.Children, k.prune(drop))
+		}
+	}
+	return &c
+}
+
 // String writes n canonically: attributes in order, a declaration where the
 // namespace changes.
 func (n *Node) String() string {

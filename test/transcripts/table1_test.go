@@ -124,4 +124,8 @@ func TestTable1(t *testing.T) {
 			script.Run(t, framing)
 		})
 	}
+	t.Run("archived", func(t *testing.T) {
+		t.Parallel()
+		script.Archived().Run(t, "tcp")
+	})
 }

@@ -29,11 +29,17 @@ func TestTranscripts(t *testing.T) {
 			t.Error(err)
 			continue
 		}
+		name := strings.TrimSuffix(file, ".txt")
 		for _, framing := range harness.Framings {
-			t.Run(strings.TrimSuffix(file, ".txt")+"/"+framing, func(t *testing.T) {
+			t.Run(name+"/"+framing, func(t *testing.T) {
 				t.Parallel()
 				script.Run(t, framing)
 			})
 		}
+		// An archive changes nothing of it but ids.
+		t.Run(name+"/archived", func(t *testing.T) {
+			t.Parallel()
+			script.Archived().Run(t, "tcp")
+		})
 	}
 }
