@@ -14,6 +14,10 @@ import (
 // batchBytes bounds one batch in octets: the session's outbox has to hold it.
 const batchBytes = 128 << 10
 
+// flushBytes is how much of a batch is sent at a time: what outboxes have buffers
+// for.
+const flushBytes = 32 << 10
+
 // announced makes messages wait for the answer to whether there are older ones.
 func (m *Module) announced(_ context.Context, p *module.Packet) error {
 	if p.Stanza.Type == "" && !p.Session.Has(m.checked) {
@@ -191,15 +195,16 @@ func (d *drain) read(ctx context.Context) error {
 		return err
 	}
 	defer rows.Close()
+	var id int64
+	var raw sql.RawBytes
+	var archived bool
+	columns := []any{&id, &raw, &archived}
 	size, skip := 0, d.skip
 	for size < batchBytes && rows.Next() {
-		var r row
-		var raw sql.RawBytes
-		var archived bool
-		if err := rows.Scan(&r.id, &raw, &archived); err != nil {
+		if err := rows.Scan(columns...); err != nil {
 			return err
 		}
-		r.size = len(raw)
+		r := row{id: id, size: len(raw)}
 		for len(skip) > 0 && skip[0] < r.id {
 			skip = skip[1:]
 		}
@@ -246,7 +251,12 @@ func (d *drain) deliver() bool {
 	d.box.flight = f
 	d.box.mu.Unlock()
 
+	size := 0
 	for i, r := range d.rows {
+		if size += r.size; size > flushBytes {
+			d.turn.Flush()
+			size = 0
+		}
 		if r.st != nil && (!wants(d.session) || !d.session.Deliver(&d.turn, r.st, f.receipt)) {
 			d.box.mu.Lock()
 			for k := i; k < len(f.back); k++ {
