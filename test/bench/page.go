@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	pagePairs   = 2    // accounts: two of each pair
+	pagePairs   = 1    // accounts: two of each pair
 	pageSize    = 50   // results of a page
 	pageArchive = 5000 // messages in each account's archive
 )

@@ -12,8 +12,8 @@ import (
 	"strings"
 )
 
-// profileAll runs every scenario once more on Trivium, under its CPU profiler,
-// the idle ones with a heap profile.
+// profileAll runs every row of Trivium's once more, under its CPU profiler,
+// those that measure memory with a heap profile.
 // These runs are not among the results: profiling costs processor time.
 func (b *bench) profileAll(ctx context.Context) error {
 	s := b.find("trivium")
@@ -28,18 +28,22 @@ func (b *bench) profileAll(ctx context.Context) error {
 		url = "unix:" + adminSocket(s.dir) + ":/debug/pprof"
 	}
 	for _, sc := range b.scenarios {
-		path := filepath.Join(b.sources.profiles, sc.name+".pprof")
-		if err := b.profileOnce(ctx, sc, url, path); err != nil {
-			return fmt.Errorf("profile of %s: %w", sc.name, err)
+		for _, v := range sc.rows([]*server{s}) {
+			// SCENARIO.pprof, and SCENARIO.resume.pprof for the row "trivium resume".
+			name := sc.name + strings.ReplaceAll(strings.TrimPrefix(v.name, s.name()), " ", ".")
+			path := filepath.Join(b.sources.profiles, name+".pprof")
+			if err := b.profileOnce(ctx, sc, v, url, path); err != nil {
+				return fmt.Errorf("profile of %s: %w", name, err)
+			}
+			b.log.Info("profile", "scenario", sc.name, "server", v.name, "file", path)
 		}
-		b.log.Info("profile", "scenario", sc.name, "file", path)
 	}
 	return nil
 }
 
 // profileOnce starts the profiler when the run's measured window opens, so that
 // logging the clients in is not in the profile.
-func (b *bench) profileOnce(ctx context.Context, sc scenario, url, path string) error {
+func (b *bench) profileOnce(ctx context.Context, sc scenario, v variant, url, path string) error {
 	fetched := make(chan error, 1)
 	opened := false
 	b.profileWindow = func() {
@@ -54,7 +58,7 @@ func (b *bench) profileOnce(ctx context.Context, sc scenario, url, path string) 
 		}
 	}
 	defer func() { b.profileWindow = nil }()
-	rec := b.runOnce(ctx, sc, variant{name: "trivium", server: "trivium", setup: sc.setup, run: sc.run}, -1)
+	rec := b.runOnce(ctx, sc, v, -1)
 	var err error
 	if opened {
 		err = <-fetched

@@ -22,14 +22,6 @@ var (
 	bothSetup    = setup{sm: true, archive: true}
 )
 
-// archiveVariants are the peers' archives in other stores.
-func archiveVariants(run runner) []variant {
-	return []variant{
-		{name: "ejabberd mnesia", server: "ejabberd", setup: setup{archive: true, store: storeMnesia}, run: run},
-		{name: "prosody sqlite", server: "prosody", setup: setup{archive: true, store: storeSQLite}, run: run},
-	}
-}
-
 // comebacks is logins with what was learnt at the one before, and with SCRAM, which
 // is all that the peers have.
 func comebacks(name, title string, r road) scenario {
@@ -94,19 +86,19 @@ func scenarios() []scenario {
 		{
 			name: "archive-chat", title: "Chat with both users' archives on, TCP, " + pairs + ", window 32",
 			setup: archiveSetup, run: talk(roadTCP, 32),
-			also: archiveVariants(talk(roadTCP, 32)),
+			also: []variant{{name: "ejabberd mnesia", server: "ejabberd", setup: setup{archive: true, store: storeMnesia}, run: talk(roadTCP, 32)}},
 		},
 		{
 			name: "sm-archive-chat", title: "Chat with stream management and archives, TCP, " + pairs + ", window 32",
 			setup: bothSetup, run: managed(32),
 			also: []variant{
 				{name: "trivium unpromised", server: "trivium", setup: setup{sm: true, archive: true, unpromised: true}, run: managed(32)},
-				{name: "ejabberd mnesia", server: "ejabberd", setup: setup{sm: true, archive: true, store: storeMnesia}, run: managed(32)},
 			},
 		},
 		{
 			name: "archive-page", title: fmt.Sprintf("Archive pages of %d results, archives of %d messages", pageSize, pageArchive),
-			setup: archiveSetup, run: runPages, also: archiveVariants(runPages),
+			setup: archiveSetup, run: runPages,
+			also: []variant{{name: "prosody sqlite", server: "prosody", setup: setup{archive: true, store: storeSQLite}, run: runPages}},
 		},
 		comebacks("login-fast", "WebSocket behind a proxy that speaks TLS", roadWebSocket),
 		comebacks("login-fast-tls", "Direct TLS, TLS sessions resumed", roadDirectTLS),
