@@ -220,3 +220,32 @@ func BenchmarkClassify(b *testing.B) {
 		})
 	}
 }
+
+// FuzzClassify: whatever stands beside it, and whoever sends it, a message with a
+// body goes at once, and so does a request for a subscription.
+func FuzzClassify(f *testing.F) {
+	for _, payload := range []string{
+		state, hint, displayed, fmt.Sprintf(event, "x"), fmt.Sprintf(room, "<invite/>"),
+		`<received xmlns='urn:xmpp:carbons:2'/>`, `<encrypted xmlns='urn:xmpp:omemo:2'/>`, `<x:y xmlns:x='urn:x'/>`, "",
+	} {
+		f.Add(payload, true, "chat")
+		f.Add(payload, false, "groupchat")
+	}
+	m, account := csi.New(csi.Options{}), jid.Must(self)
+	f.Fuzz(func(t *testing.T, payload string, own bool, typ string) {
+		from := jid.Must("romeo@example.net/orchard")
+		if own {
+			from = account
+		}
+		st, err := stanza.New(stanza.Message, typ, from, account, "").WithPayloadXML(payload + "<body>x</body>")
+		if err != nil {
+			return
+		}
+		if u := m.Classify(account, st); u != csi.Now && !st.Has("urn:xmpp:carbons:2", "received") && !st.Has("urn:xmpp:carbons:2", "sent") {
+			t.Errorf("urgency %d", u)
+		}
+		if st.Type, st.Kind = stanza.Subscribe, stanza.Presence; m.Classify(account, st) != csi.Now {
+			t.Error("a request for a subscription waits")
+		}
+	})
+}
