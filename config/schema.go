@@ -17,7 +17,7 @@ type Config struct {
 	DataDir string `yaml:"data_dir"`
 	// The embedded database.
 	Store Store `yaml:"store"`
-	// The socket of the admin subcommands (trivium user, trivium token, ...).
+	// Who administers the server, and how.
 	Admin Admin `yaml:"admin"`
 	// What is logged, to standard error.
 	Log Log `yaml:"log"`
@@ -146,10 +146,14 @@ type Store struct {
 	Path string `yaml:"path"`
 }
 
-// Admin is the admin socket.
+// Admin says who administers the server.
 type Admin struct {
-	// A unix socket that only the server's user can open.
+	// A unix socket that only the server's user can open, for the subcommands
+	// (trivium user, trivium token, ...).
 	Socket string `yaml:"socket"`
+	// Accounts that may do the same with ad-hoc commands (XEP-0050), as in
+	// admin@example.org.
+	Accounts []string `yaml:"accounts"`
 }
 
 // Log says what is logged.

@@ -46,6 +46,17 @@ func (d *decoder) validate(c *Config) {
 	hosts := d.validateHosts(c)
 	d.validateListeners(c)
 	d.validateWebhooks(c, hosts)
+	for i, account := range c.Admin.Accounts {
+		key := fmt.Sprintf("admin.accounts[%d]", i)
+		local, domain, isUser := strings.Cut(account, "@")
+		name, ok := domainName(domain)
+		switch {
+		case !isUser || local == "" || !ok || strings.Contains(domain, "/"):
+			d.report(key, "%q is not the address of an account; write user@domain", account)
+		case hosts[name] == "":
+			d.report(key, "%s is not a virtual host of this server; write an account at one", domain)
+		}
+	}
 	if c.DataDir == "" {
 		d.report("data_dir", "is empty; write the path of a folder")
 	}

@@ -99,6 +99,7 @@ func (e *engine) build(ctx context.Context) error {
 			e.webhooks = hooks
 			o := moduleOptions(cfg)
 			o.Archive.Exists = s.Exists
+			o.Commands.Commands = e.admin.Commands
 			return append([]module.Module{hooks}, mod.Standard(e.users, o)...)
 		},
 	})
@@ -198,6 +199,11 @@ func moduleOptions(cfg *config.Config) mod.Options {
 			Default: archive.Policy(cfg.Archive.Default), MaxAge: cfg.Archive.MaxAge, MaxBytes: int64(cfg.Archive.MaxSize),
 			PageMax: cfg.Archive.PageLimit, FullText: cfg.Archive.Search,
 		},
+	}
+	for _, a := range cfg.Admin.Accounts {
+		if j, err := jid.Parse(a); err == nil { // checked with the configuration
+			o.Commands.Admins = append(o.Commands.Admins, j)
+		}
 	}
 	if n := cfg.Limits.RegistrationsPerHour; n > 0 {
 		o.Register = register.Options{Burst: n, Every: time.Hour / time.Duration(n)}

@@ -147,7 +147,7 @@ func New(db *store.DB, o Options) (*Service, error) {
 		lifetime:   o.TokenLifetime, keep: o.KeepClients, mostClients: o.Clients,
 		names:  newCache[name, bool](o.Names),
 		keys:   newCache[name, *keyring](o.Accounts),
-		rolls:  newCache[name, roll](o.Accounts/2),
+		rolls:  newCache[name, roll](o.Accounts / 2),
 		tokens: newCache[[sha256.Size]byte, *heldToken](tokenCacheSize),
 	}
 	files, err := fs.Sub(migrations, "migrations")

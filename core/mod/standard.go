@@ -7,6 +7,7 @@ import (
 	"trivium/core/mod/blocking"
 	"trivium/core/mod/carbons"
 	"trivium/core/mod/clients"
+	"trivium/core/mod/commands"
 	"trivium/core/mod/csi"
 	"trivium/core/mod/disco"
 	"trivium/core/mod/entitytime"
@@ -33,6 +34,7 @@ type Options struct {
 	Blocking blocking.Options
 	Offline  offline.Options
 	CSI      csi.Options
+	Commands commands.Options
 	VCard    vcard.Options
 	Private  private.Options
 	Register register.Options
@@ -55,6 +57,8 @@ func Standard(users *auth.Service, o Options) []module.Module {
 	}
 	kept := archive.New(o.Archive)
 	o.Offline.Covered = kept.Covers
+	adhoc := commands.New(o.Commands)
+	o.Disco.Nodes = append(o.Disco.Nodes, adhoc)
 	return []module.Module{
 		session.New(),
 		kept,                           // before all that passes messages on with their ids
@@ -73,5 +77,6 @@ func Standard(users *auth.Service, o Options) []module.Module {
 		private.New(o.Private),
 		register.New(users, o.Register),
 		clients.New(users),
+		adhoc,
 	}
 }

@@ -30,6 +30,14 @@ type (
 
 	Presence = router.Presence
 	Flag     = router.Flag
+	Urgency  = router.Urgency
+)
+
+// The urgencies.
+const (
+	Now    = router.Now
+	Later  = router.Later
+	Latest = router.Latest
 )
 
 // Key names a value of type T that a module keeps with sessions.

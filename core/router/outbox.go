@@ -348,6 +348,9 @@ func (o *Outbox) lose(err error) {
 	if l := o.ledger; l != nil {
 		left = append(left, l.queue[l.head:]...)
 	}
+	if o.hold != nil {
+		left = append(left, o.hold.kept...)
+	}
 	o.flying, o.buf, o.ledger, o.hold = nil, nil, nil, nil // a Write may still read the first
 	kick := o.kick
 	o.mu.Unlock()

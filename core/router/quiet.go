@@ -13,7 +13,7 @@ type Urgency uint8
 const (
 	Now    Urgency = iota // at once, and behind everything that was held back
 	Later                 // with the next stanza that is sent
-	Latest                // like Later; presence, and only the last from a full JID
+	Latest                // like Later, and only the last of its kind of stanza from a full JID
 )
 
 // hold is what waits for something urgent, for a session that nobody looks at. It

@@ -4,17 +4,18 @@ import (
 	"strings"
 
 	"trivium/core/jid"
+	"trivium/core/module"
 	"trivium/core/stanza"
 )
 
 // Urgency says how soon a stanza goes to a session that nobody looks at.
-type Urgency uint8
+type Urgency = module.Urgency
 
-// The urgencies, in the order of router.Urgency.
+// The urgencies.
 const (
-	Now    Urgency = iota // at once, behind everything that was held back
-	Later                 // with the next stanza that goes
-	Latest                // like Later, and only the last of its kind from a full JID
+	Now    = module.Now    // at once, behind everything that was held back
+	Later  = module.Later  // with the next stanza that goes
+	Latest = module.Latest // like Later, and only the last of its kind from a full JID
 )
 
 // Namespaces with rules of their own.

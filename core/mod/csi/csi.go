@@ -52,19 +52,10 @@ func (m *Module) Register(h *module.Host) error {
 func (m *Module) handle(_ context.Context, s *module.Session, _ *module.Turn, el *stanza.Element) error {
 	switch el.Local {
 	case "active":
-		hold(s.Quiet, nil)
+		s.Quiet(nil)
 	case "inactive":
 		account := s.JID.Bare()
-		hold(s.Quiet, func(st *stanza.Stanza) Urgency { return m.Classify(account, st) })
+		s.Quiet(func(st *stanza.Stanza) Urgency { return m.Classify(account, st) })
 	}
 	return nil
-}
-
-// hold calls quiet, whose type of urgency is the router's: the same numbers.
-func hold[U ~uint8](quiet func(func(*stanza.Stanza) U), classify func(*stanza.Stanza) Urgency) {
-	if classify == nil {
-		quiet(nil)
-		return
-	}
-	quiet(func(st *stanza.Stanza) U { return U(classify(st)) })
 }
