@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sort"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -57,7 +58,7 @@ var errFull = errors.New("archive: too many messages wait for the store")
 // query has passed by is never filled in later.
 //
 // Rows gather in a batch until the store comes to write it. That costs less than
-// one operation for each: one statement brings in several rows.
+// one operation for each, because one statement brings in several rows.
 type journal struct {
 	m    *Module
 	safe atomic.Int64 // all rows up to this id are committed, or never will be
@@ -220,43 +221,49 @@ func (b *batch) write(tx *store.Tx) error {
 	return j.insert(tx, entries)
 }
 
-// table is how rows are brought into one table: several with one statement, which
-// takes two thirds of the time that several statements take.
+// groups are how many rows one statement may bring in: the more, the less each row
+// takes, and there are few statements to keep prepared.
+var groups = [...]int{16, 4, 1}
+
+// table is how rows are brought into one table.
 type table struct {
-	many, one string // statements for manyRows rows and for one
-	args      func([]any, *row) []any
+	statements [len(groups)]string
+	args       func([]any, *row) []any
 }
 
-const manyRows = 8
+// intoTable makes the statements. OR FAIL: SQLite need not be able to undo half a
+// statement, since the store undoes the whole operation when one fails. That saves
+// it copies of the pages.
+func intoTable(columns, values string, args func([]any, *row) []any) *table {
+	t := &table{args: args}
+	for i, n := range groups {
+		t.statements[i] = "INSERT OR FAIL INTO " + columns + " VALUES " + strings.Repeat(values+",", n-1) + values
+	}
+	return t
+}
 
 var (
-	messages = &table{
-		many: `INSERT INTO archive_message (id, account, stanza) VALUES (?,?,?),(?,?,?),(?,?,?),(?,?,?),(?,?,?),(?,?,?),(?,?,?),(?,?,?)`,
-		one:  `INSERT INTO archive_message (id, account, stanza) VALUES (?,?,?)`,
-		args: func(a []any, r *row) []any { return append(a, r.id, r.num, r.doc) },
-	}
-	entries = &table{
-		many: `INSERT INTO archive_entry (account, id, peer, name, size) VALUES ` +
-			`(?,?,?,?,?),(?,?,?,?,?),(?,?,?,?,?),(?,?,?,?,?),(?,?,?,?,?),(?,?,?,?,?),(?,?,?,?,?),(?,?,?,?,?)`,
-		one:  `INSERT INTO archive_entry (account, id, peer, name, size) VALUES (?,?,?,?,?)`,
-		args: func(a []any, r *row) []any { return append(a, r.num, r.id, r.peer, r.name, int64(len(r.doc))) },
-	}
+	messages = intoTable("archive_message (id, account, stanza)", "(?,?,?)", func(a []any, r *row) []any {
+		return append(a, r.id, r.num, r.doc)
+	})
+	entries = intoTable("archive_entry (account, id, peer, name, size)", "(?,?,?,?,?)", func(a []any, r *row) []any {
+		return append(a, r.num, r.id, r.peer, r.name, int64(len(r.doc)))
+	})
 )
 
 func (j *journal) insert(tx *store.Tx, t *table) error {
-	for rows := j.entries; len(rows) > 0; {
-		n, statement := 1, t.one
-		if len(rows) >= manyRows {
-			n, statement = manyRows, t.many
+	rows := j.entries
+	for i, n := range groups {
+		for len(rows) >= n {
+			j.args = j.args[:0]
+			for _, r := range rows[:n] {
+				j.args = t.args(j.args, r)
+			}
+			if _, err := tx.Exec(t.statements[i], j.args...); err != nil {
+				return err
+			}
+			rows = rows[n:]
 		}
-		j.args = j.args[:0]
-		for _, r := range rows[:n] {
-			j.args = t.args(j.args, r)
-		}
-		if _, err := tx.Exec(statement, j.args...); err != nil {
-			return err
-		}
-		rows = rows[n:]
 	}
 	return nil
 }
