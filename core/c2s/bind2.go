@@ -94,11 +94,7 @@ func (s *session) bind2(ctx context.Context, rq *loginRequest, success func(jid.
 	}
 	bound = append(bound, stanza.Raw("</bound>"))
 	s.turn.Flush()
-	// The outbox is held, so that the connection is ours still.
-	if err := s.send(success(peer.JID, bound)); err != nil {
-		return err
-	}
-	peer.Begin(s.afterLogin())
+	peer.Begin(success(peer.JID, bound), s.afterLogin())
 	s.supersede(peer.Client, peer)
 	return nil
 }
