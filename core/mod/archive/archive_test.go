@@ -28,7 +28,7 @@ func modules(m *archive.Module) []module.Module {
 	r := roster.New(roster.Options{})
 	p := presence.New(r, presence.Options{})
 	r.ShowWith(p)
-	return []module.Module{m, offline.New(offline.Options{}), r, p}
+	return []module.Module{m, offline.New(offline.Options{Covered: m.Covers}), r, p}
 }
 
 func start(t testing.TB, o archive.Options) (*modtest.Server, *archive.Module) {

@@ -156,3 +156,37 @@ func BenchmarkPage(b *testing.B) {
 		b.Errorf("%d results", n)
 	}
 }
+
+// BenchmarkSearch is the first search of an account, for each message that it has
+// then, and one of those that follow.
+func BenchmarkSearch(b *testing.B) {
+	const accounts = 20
+	m := archive.New(archive.Options{FullText: true, Waiting: 1 << 20, WaitingBytes: 1 << 30})
+	s := modtest.NewWith(b, modtest.Options{Store: store.Options{Path: filepath.Join(b.TempDir(), "store.db")}}, m, taker{})
+	search := func(i int) {
+		c := s.Connect(fmt.Sprintf("juliet%d@example.com/chamber", i))
+		defer c.Close()
+		c.Discard()
+		c.SendStanza(modtest.Parse(b, `<iq type='set' id='q1'><query xmlns='urn:xmpp:mam:2'><x xmlns='jabber:x:data' type='submit'>`+
+			`<field var='FORM_TYPE'><value>urn:xmpp:mam:2</value></field>`+text("blessed")+`</x>`+set(`<max>10</max><before/>`)+`</query></iq>`), nil)
+	}
+	b.Run("first", func(b *testing.B) {
+		fill(b, s, accounts, b.N)
+		before := cpu(b)
+		b.ResetTimer()
+		for i := range accounts {
+			search(i)
+		}
+		b.StopTimer()
+		b.ReportMetric(float64((cpu(b)-before).Nanoseconds())/float64(b.N), "cpu-ns/op")
+	})
+	b.Run("next", func(b *testing.B) {
+		before := cpu(b)
+		b.ResetTimer()
+		for i := range b.N {
+			search(i % accounts)
+		}
+		b.StopTimer()
+		b.ReportMetric(float64((cpu(b)-before).Nanoseconds())/float64(b.N), "cpu-ns/op")
+	})
+}

@@ -204,6 +204,41 @@ func TestCovers(t *testing.T) {
 	}
 }
 
+// Together with offline storage: what the archive has given is not given again, and
+// what it has not got is.
+func TestNoDoubleDelivery(t *testing.T) {
+	s, _ := start(t, archive.Options{})
+	romeo := s.Connect(orchard)
+	send(romeo, "juliet@example.com", "kept")
+	juliet := s.Connect(chamber)
+	setPrefs(juliet, prefs("never", "", ""))
+	send(romeo, "juliet@example.com", "not-kept")
+	settle(t, s)
+	ask(t, juliet, "", "").want(t, true, "kept")
+	juliet.Send(`<presence/>`)
+	for {
+		x := juliet.Next()
+		if strings.Contains(x, "id='kept'") {
+			t.Errorf("delivered again: %s", x)
+		}
+		if strings.Contains(x, "id='not-kept'") {
+			break
+		}
+	}
+	juliet.Close()
+	settle(t, s)
+	// A session that does not ask gets what waits.
+	setPrefs(s.Connect(garden), prefs("never", "", ""))
+	juliet = s.Connect(chamber)
+	setPrefs(juliet, prefs("always", "", ""))
+	send(romeo, "juliet@example.com", "later")
+	settle(t, s)
+	online2(s, balcony).Expect(`<presence from='`+balcony+`' to='`+balcony+`'/>`,
+		`<message from='`+orchard+`' to='juliet@example.com' type='chat' id='later'><body>later</body>`+
+			`<stanza-id xmlns='urn:xmpp:sid:0' by='juliet@example.com' id='*'/>`+
+			`<delay xmlns='urn:xmpp:delay' from='example.com' stamp='*'>Offline Storage</delay></message>`)
+}
+
 // A page is bounded in octets, but holds one message; what is behind can be asked
 // for.
 func TestPageBytes(t *testing.T) {
