@@ -18,6 +18,8 @@
 // Sessions change their framing: xmpp.js goes from TCP to WebSocket, stanza.js from
 // WebSocket to BOSH. slixmpp, aioxmpp and profanity have TCP only; there a raw
 // client of test/harness takes the session of the killed client over to WebSocket.
+// Converse.js on WebSocket is reloaded, and logs in with nothing left in its
+// browser's stores: the conversation must stand on the page again.
 //
 // setup.sh installs the clients. A missing one is a failure, not a skip; only
 // TRIVIUM_INTEROP=off turns the package off. With TRIVIUM_INTEROP=prosody the

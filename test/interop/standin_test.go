@@ -47,6 +47,9 @@ func startProsody(ctx context.Context, dir string, clients []string) (*server, e
 		"survivor-xmppjs/framing-switched",
 		"survivor-stanzajs/framing-switched",
 		"survivor-xmppjs/fast.login", // it has no SASL2
+		// Its archive tells times in seconds, and Converse.js sorts by them.
+		"survivor-converse/page.lost-again",
+		"survivor-converse/page.history-from-archive",
 	}
 	config := filepath.Join(dir, "prosody.cfg.lua")
 	if err := os.WriteFile(config, []byte(prosodyConfig(s, plugins)), 0o600); err != nil {

@@ -25,10 +25,11 @@ const types = {
   ".woff2": "font/woff2",
 };
 
-/** The settings of converse.initialize for one road. */
+/** The settings of converse.initialize for one road; on "survivor" it comes back by itself. */
 function settings(road) {
   return {
-    ...(road === "websocket" ? { websocket_url: server.websocket } : { bosh_service_url: server.bosh }),
+    ...(road === "bosh" ? { bosh_service_url: server.bosh } : { websocket_url: server.websocket }),
+    ...(road === "survivor" && { whitelisted_plugins: ["survivor"], archived_messages_page_size: 200 }),
     discover_connection_methods: false,
     assets_path: "/dist/",
     authentication: "login",
@@ -36,7 +37,7 @@ function settings(road) {
     allow_registration: false,
     auto_list_rooms: false,
     autocomplete_providers_url: "", // would fetch a list of public servers
-    auto_reconnect: false,
+    auto_reconnect: road === "survivor",
     // Juliet's page accepts and asks back by itself: the dialog of 14.0.0 for
     // accepting authorises and then calls a function that does not exist.
     auto_subscribe: road === "bosh",
@@ -60,7 +61,11 @@ const html = (road) => `<!DOCTYPE html>
 <script type="module" src="/dist/converse.min.js"></script>
 </head>
 <body class="converse-fullscreen">
-<script type="module">converse.initialize(${JSON.stringify(settings(road))});</script>
+<script type="module">
+// The test needs a round trip to the server, for which the page has no button.
+converse.plugins.add("survivor", { initialize() { window.survivor = this._converse.api; } });
+converse.initialize(${JSON.stringify(settings(road))});
+</script>
 </body>
 </html>
 `;
@@ -70,7 +75,7 @@ export function servePage() {
   const { hostname, port } = new URL(server.origin);
   const web = createServer((request, response) => {
     const url = new URL(request.url, server.origin);
-    if (url.pathname === "/websocket" || url.pathname === "/bosh") {
+    if (["/websocket", "/bosh", "/survivor"].includes(url.pathname)) {
       response.writeHead(200, { "Content-Type": "text/html; charset=utf-8" });
       response.end(html(url.pathname.slice(1)));
       return;

@@ -19,6 +19,7 @@ export class Person {
   errors = []; // uncaught exceptions of the page
   boshSessions = new Set(); // the sids it has used
   lastRequest = 0; // when the last BOSH request left
+  onFrame = () => {}; // every WebSocket frame: "<" or ">", and its text
 
   /** Starts a browser and opens the page for the road. */
   static async open(account, road) {
@@ -73,8 +74,12 @@ export class Person {
     });
     page.on("websocket", (socket) => {
       note(socket.url());
-      socket.on("framesent", ({ payload }) => log(account.local, "WS >", payload));
-      socket.on("framereceived", ({ payload }) => log(account.local, "WS <", payload));
+      for (const [event, direction] of [["framesent", ">"], ["framereceived", "<"]]) {
+        socket.on(event, ({ payload }) => {
+          log(account.local, "WS", direction, payload);
+          this.onFrame(direction, payload);
+        });
+      }
     });
   }
 
