@@ -130,7 +130,7 @@ func runHibernated(ctx context.Context, b *bench, s *server) (*outcome, error) {
 	if err != nil {
 		return nil, err
 	}
-	rest := 10 * time.Second
+	rest := min(10*time.Second, 4*b.duration)
 	if b.quick {
 		rest = 200 * time.Millisecond
 	}

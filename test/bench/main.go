@@ -7,10 +7,10 @@
 // the scenarios, and the report. It drives servers over loopback only, as
 // processes of their own, with bounded counts and times, and stops what it started.
 //
-//	go run ./test/bench                      # everything; about half an hour
+//	go run ./test/bench                      # everything; about an hour
 //	go run ./test/bench -quick               # a smoke run of less than a minute
 //	go run ./test/bench -scenarios chat-tcp-32,chat-tcp-1 -servers trivium,relay
-//	go run ./test/bench -scenarios sessions -rounds 1 -duration 1s -idle 500   # four minutes
+//	go run ./test/bench -scenarios sessions -rounds 1 -duration 1s -idle 500   # about four minutes
 //	go run ./test/bench report -json test/artifacts/bench.json -out docs/performance.md
 package main
 
