@@ -38,7 +38,7 @@ func (m *Module) query(ctx context.Context, rq *module.Request) (stanza.Payload,
 	if err != nil {
 		return nil, err
 	}
-	if !rq.Session.Available() {
+	if q.catchesUp() && !rq.Session.Available() {
 		rq.Session.Set(m.covered, true)
 	}
 	m.Stats.Queries.Add(1)

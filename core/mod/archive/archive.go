@@ -194,9 +194,9 @@ func (m *Module) Register(h *module.Host) error {
 }
 
 // Covers tells whether a session gets from the archive what waited for it: it has
-// asked before it became available, or knows by Bind 2 where to begin. Messages
-// that have an id in the archive need not be delivered to it again (XEP-0313
-// §6.1.1).
+// asked for what has come before it became available, or knows by Bind 2 where to
+// begin. Messages that have an id in the archive need not be delivered to it again
+// (XEP-0313 §6.1.1).
 func (m *Module) Covers(s *module.Session) bool { return s.Has(m.covered) }
 
 // settle waits until a reader of the store sees every message that an account's

@@ -63,6 +63,12 @@ type query struct {
 	flip      bool // newest first
 }
 
+// catchesUp tells whether the query is for all messages in some time: whoever asks
+// so gets what has come meanwhile.
+func (q *query) catchesUp() bool {
+	return q.limit > 0 && q.ids == nil && q.words == nil && !q.with.filters()
+}
+
 // parse reads a query. Its errors are stanza errors.
 func (m *Module) parse(el *stanza.Element, account jid.JID) (*query, error) {
 	if el.Attr("node") != "" { // XEP-0313 §6.1.3
