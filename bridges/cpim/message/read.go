@@ -2,10 +2,10 @@ package message
 
 import (
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"trivium/bridges/cpim/entity"
+	"trivium/bridges/cpim/internal/datetime"
 )
 
 // Options say what Parse accepts. The zero value is the default.
@@ -280,7 +280,7 @@ func (r *reader) core(name string, params []Param, value string) (done bool, err
 		a, err = r.address("cc", value)
 		m.Cc = append(m.Cc, a)
 	case "DateTime":
-		t, ok := parseTime(value)
+		t, ok := datetime.Parse(value)
 		if r.o.Strict && (!ok || r.dated) {
 			return true, refuse(name, "malformed or repeated")
 		}
@@ -431,23 +431,4 @@ func (r *reader) uri(header, s string) (string, error) {
 		}
 	}
 	return string(b), nil
-}
-
-// parseTime reads a date-time of RFC 3339 §5.6. A leap second counts as the first
-// second of the next minute.
-func parseTime(s string) (time.Time, bool) {
-	const seconds = len("2001-02-03T04:05:")
-	leap := len(s) > seconds+2 && s[seconds:seconds+2] == "60"
-	if leap {
-		s = s[:seconds] + "59" + s[seconds+2:]
-	}
-	t, err := time.Parse(time.RFC3339, strings.ToUpper(s))
-	if err != nil {
-		return time.Time{}, false
-	}
-	if leap {
-		t = t.Truncate(time.Second).Add(time.Second)
-	}
-	t = t.UTC()
-	return t, !t.IsZero() && t.Year() >= 0 && t.Year() <= 9999
 }

@@ -3,8 +3,9 @@ package message
 import (
 	"strconv"
 	"strings"
-	"time"
 	"unicode/utf8"
+
+	"trivium/bridges/cpim/internal/datetime"
 )
 
 // AppendTo appends the object with the header that declares it, "Content-Type:
@@ -34,12 +35,12 @@ func (m *Message) AppendPayload(dst []byte) ([]byte, error) {
 			return dst, err
 		}
 	}
-	if t := m.DateTime.UTC(); !t.IsZero() {
-		if y := t.Year(); y < 0 || y > 9999 {
-			return dst, refuse("DateTime", "year has more than four digits")
+	if !m.DateTime.IsZero() {
+		var ok bool
+		if dst, ok = datetime.Append(append(dst, "DateTime: "...), m.DateTime); !ok {
+			return dst, refuse("DateTime", "year has not four digits")
 		}
-		dst = append(dst, "DateTime: "...)
-		dst = append(t.AppendFormat(dst, time.RFC3339Nano), '\r', '\n')
+		dst = append(dst, '\r', '\n')
 	}
 	for _, s := range m.Subjects {
 		if dst, err = appendSubject(dst, s); err != nil {
