@@ -61,6 +61,7 @@ type Conn struct {
 	told     told
 	ending   bool     // the client has terminated the session (XEP-0124 §13)
 	closed   bool     // our side of the stream has ended
+	aborted  bool     // and nobody waits for the client to end its own
 	farewell farewell // how
 	dead     bool     // no request will be answered any more
 	err      error    // why, for Read
@@ -256,7 +257,7 @@ func (c *Conn) finish() error {
 	defer limit.Stop()
 	for {
 		c.mu.Lock()
-		over := c.told.end || c.dead
+		over := c.told.end || c.dead || c.aborted
 		c.unlock()
 		if over {
 			return io.EOF
@@ -348,10 +349,13 @@ func (c *Conn) parting(e *stream.Error) farewell {
 	return farewell{condition: remoteStreamError, content: e.AppendXML(nil), prefix: true}
 }
 
-// Abort implements stream.Conn.
+// Abort implements stream.Conn. A client that comes back to a session that was
+// closed in order still learns why.
 func (c *Conn) Abort() {
 	c.mu.Lock()
 	orderly := c.closed && !c.dead
+	c.aborted = true
+	c.stir()
 	c.unlock()
 	if !orderly {
 		c.drop(remoteConnectionFailed, net.ErrClosed)

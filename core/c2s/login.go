@@ -266,6 +266,8 @@ func awaitLogin(ctx context.Context, s *session) (state, error) {
 		return startTLS, nil
 	case ev.Is(nsSASL, "auth"):
 		return s.authenticate(ctx, ev.Tree())
+	case ev.Is(NSManage, "enable"), ev.Is(NSManage, "resume"):
+		return awaitLogin, s.send(failed("unexpected-request")) // XEP-0198 §3
 	case ev.Is(nsSASL2, "authenticate"):
 		return s.authenticate2(ctx, ev.Tree())
 	case ev.Is(nsSASL, "abort"), ev.Is(nsSASL2, "abort"):

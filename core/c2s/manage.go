@@ -36,16 +36,19 @@ type managed struct {
 	handled  uint32        // 'h': those of them that are safe, with all before them
 	pending  []*arrival    // the others, in order, from head on
 	head     int
-	asked    []uint32 // what received was when an <r/> came that has no answer yet
-	due      bool     // the service is about to answer
+	calm     chan struct{} // closed when there are no others; nil while nobody waits for that
+	asked    []uint32      // what received was when an <r/> came that has no answer yet
+	due      bool          // the service is about to answer
 }
 
 // arrival is one stanza of the peer that is not safe yet, or is behind one.
 type arrival struct {
 	rc   router.Receipt
 	m    *managed
-	safe bool        // guarded by m.mu
-	fn   func(error) // done, made once
+	safe bool // guarded by m.mu, as is the next
+	// stray says that the peer will send it again: it does not count any more.
+	stray bool
+	fn    func(error) // done, made once
 }
 
 var arrivals sync.Pool // of *arrival
@@ -56,7 +59,7 @@ func newArrival(m *managed, safe bool) *arrival {
 		a = new(arrival)
 		a.fn = a.done
 	}
-	a.m, a.safe = m, safe
+	a.m, a.safe, a.stray = m, safe, false
 	return a
 }
 
@@ -88,6 +91,10 @@ func (m *managed) arrived() {
 func (a *arrival) done(error) {
 	m := a.m
 	m.mu.Lock()
+	if a.stray {
+		m.mu.Unlock()
+		return
+	}
 	a.safe = true
 	for m.head < len(m.pending) && m.pending[m.head].safe {
 		b := m.pending[m.head]
@@ -99,6 +106,10 @@ func (a *arrival) done(error) {
 	}
 	if m.head == len(m.pending) {
 		m.pending, m.head = m.pending[:0], 0
+		if m.calm != nil {
+			close(m.calm)
+			m.calm = nil
+		}
 	} else if m.head > 64 && m.head*2 > len(m.pending) {
 		n := copy(m.pending, m.pending[m.head:])
 		clear(m.pending[n:])
@@ -265,10 +276,36 @@ func (s *session) resume(_ context.Context, el *stanza.Element) (reply stanza.Pa
 	s.svc.Stats.Resumes.Add(1)
 	s.peer, s.managed, s.login = m.peer, m, nil
 	s.resumeFrom = uint32(h)
-	m.mu.Lock()
-	in := m.handled
-	m.mu.Unlock()
+	in := m.settle()
 	return stanza.El(NSManage, "resumed").Set("previd", id).Set("h", strconv.FormatUint(uint64(in), 10)), true
+}
+
+// settle waits until what has been received is safe, so that the peer need not send
+// it again, and returns 'h'. What takes too long is left to the peer: it comes
+// twice, rather than not at all.
+func (m *managed) settle() uint32 {
+	m.mu.Lock()
+	if m.head == len(m.pending) {
+		defer m.mu.Unlock()
+		return m.handled
+	}
+	calm := make(chan struct{})
+	m.calm = calm
+	m.mu.Unlock()
+	t := time.NewTimer(answerMax)
+	defer t.Stop()
+	select {
+	case <-calm:
+	case <-t.C:
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, a := range m.pending[m.head:] {
+		a.stray = true
+	}
+	m.pending, m.head, m.calm = nil, 0, nil
+	m.received = m.handled
+	return m.handled
 }
 
 // resumed sends what the peer has not acknowledged, and goes on. An error ends the

@@ -5,7 +5,7 @@
 // send to it goes through its router.Session; what ends it from outside is Kick.
 //
 //spec:rfc-6120 complete | XMPP: Core | §4-§8: client streams: header, features, STARTTLS, SASL, bind, errors
-//spec:xep-0440 0.4.2 complete | SASL Channel-Binding Type Capability | channel binding types announced
+//spec:xep-0440 1.0.0 complete | SASL Channel-Binding Type Capability | channel binding types announced
 package c2s
 
 import (

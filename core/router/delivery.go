@@ -157,8 +157,14 @@ func (r *Router) place(ctx context.Context, p *Packet, not *Session) error {
 	if st.Type == stanza.Headline {
 		return ErrHandled
 	}
+	return r.leave(ctx, p)
+}
+
+// leave has a message kept that no session gets.
+func (r *Router) leave(ctx context.Context, p *Packet) error {
 	// A session may outlive its account for a moment, and that of ANONYMOUS has none:
 	// nobody would ever come for what is kept.
+	st := p.Stanza
 	if ok, err := r.hooks.Exists(ctx, st.To.Bare()); err != nil {
 		return err
 	} else if !ok {

@@ -185,7 +185,7 @@ func TestAttach(t *testing.T) {
 				el = e
 			}
 		}
-		if strings.Contains(el, "<delay xmlns='urn:xmpp:delay' stamp='") != want {
+		if strings.Contains(el, "<delay xmlns='urn:xmpp:delay' from='example.org' stamp='") != want {
 			t.Errorf("delay: %s", el)
 		}
 	}

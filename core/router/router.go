@@ -262,7 +262,14 @@ func (r *Router) rescueOne(ctx context.Context, t *Turn, s *Session, q *queued) 
 		if q.st.To.Bare() != s.JID.Bare() {
 			p.Stanza = q.st.Readdressed(q.st.From, s.JID.Bare())
 		}
-		if err = r.place(ctx, p, s); err == ErrHandled {
+		if parked == nil {
+			err = r.place(ctx, p, s)
+		} else {
+			// It is in the store. Other sessions get it from there, at the pace at which
+			// they read: all at once, and without an end, it could drown them too.
+			err = r.leave(ctx, p)
+		}
+		if err == ErrHandled {
 			err = nil
 		}
 		if err != nil {

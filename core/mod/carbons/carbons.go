@@ -40,6 +40,12 @@ func (m *Module) Register(h *module.Host) error {
 	h.Feature(module.Server|module.Account, NS, NSRules)
 	h.IQ(module.Own, stanza.Set, NS, "enable", m.switchTo(true))
 	h.IQ(module.Own, stanza.Set, NS, "disable", m.switchTo(false))
+	h.Inline(NS, NS, func(_ context.Context, s *module.Session, _ *module.Turn, el *stanza.Element) (stanza.Payload, error) {
+		if el.Local == "enable" { // XEP-0386 §4.2: no response is necessary
+			s.Set(m.on, true)
+		}
+		return nil, nil
+	})
 	// The request may also be addressed to the server: XEP-0280 §4 has no 'to'.
 	h.Outbound(module.Observe, stanza.Message, m.copySent)
 	h.Inbound(module.Observe, stanza.Message, m.copyReceived)
