@@ -133,14 +133,15 @@ func (s *session) archivePage(since, set string) (archivePage, error) {
 
 // childText returns the text of the first element of that name, "" without one.
 func childText(xml []byte, name string) string {
-	_, rest, _ := strings.Cut(string(xml), "<"+name)
-	if rest == "" || rest[0] != '>' && rest[0] != ' ' {
-		return ""
-	}
-	_, rest, _ = strings.Cut(rest, ">")
-	text, _, ok := strings.Cut(rest, "</"+name+">")
+	head, _, ok := strings.Cut(string(xml), "</"+name+">")
 	if !ok {
 		return ""
 	}
-	return text
+	for _, start := range []string{"<" + name + ">", "<" + name + " "} {
+		if i := strings.Index(head, start); i >= 0 {
+			_, text, _ := strings.Cut(head[i:], ">")
+			return text
+		}
+	}
+	return ""
 }

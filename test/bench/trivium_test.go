@@ -28,6 +28,18 @@ func TestTriviumConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, su := range []setup{managedSetup, archiveSetup, {sm: true, unpromised: true, proxied: true}} {
+		if _, err := d.command(su); err != nil {
+			t.Fatal(err)
+		}
+		cfg, err := config.LoadOver(config.Default(), d.config)
+		if err != nil {
+			t.Fatalf("%+v: %v", su, err)
+		}
+		if archived := cfg.Archive.Default == "always"; archived != su.archive || cfg.StreamManagement.Promise == su.unpromised {
+			t.Errorf("%+v: archive %q, promise %v", su, cfg.Archive.Default, cfg.StreamManagement.Promise)
+		}
+	}
 	if _, err := d.command(setup{}); err != nil {
 		t.Fatal(err)
 	}
