@@ -2,9 +2,12 @@ package interop
 
 import (
 	"errors"
+	"io"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -154,5 +157,82 @@ func (k *link) pump(dst, src *net.TCPConn) {
 		if err != nil {
 			return
 		}
+	}
+}
+
+// TestRoad holds the proxy to what the dramas take for granted.
+func TestRoad(t *testing.T) {
+	const soon = 10 * time.Second // until something that must happen
+	for _, tt := range []struct {
+		name           string
+		lose           func(*road)
+		client, server error // what each end reads afterwards
+	}{
+		{"frozen", (*road).freeze, os.ErrDeadlineExceeded, os.ErrDeadlineExceeded},
+		{"client-told", (*road).loseClient, syscall.ECONNRESET, os.ErrDeadlineExceeded},
+		{"server-told", (*road).loseServer, os.ErrDeadlineExceeded, syscall.ECONNRESET},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			r := newRoad(t, l.Addr().String())
+			meet := func() (client, server net.Conn) {
+				t.Helper()
+				c, err := net.Dial("tcp", r.addr())
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { c.Close() })
+				s, err := l.Accept()
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { s.Close() })
+				return c, s
+			}
+			pass := func(from, to net.Conn, text string) {
+				t.Helper()
+				_ = to.SetReadDeadline(time.Now().Add(soon))
+				got := make([]byte, len(text))
+				if _, err := io.WriteString(from, text); err != nil {
+					t.Fatal(err)
+				} else if _, err := io.ReadFull(to, got); err != nil || string(got) != text {
+					t.Fatalf("got %q, %v; want %q", got, err, text)
+				}
+			}
+			client, server := meet()
+			pass(client, server, "there")
+			pass(server, client, "and back")
+
+			tt.lose(r)
+			for _, end := range []struct {
+				name  string
+				conn  net.Conn
+				other net.Conn
+				want  error
+				told  error // what the other reads
+			}{{"client", client, server, tt.client, tt.server}, {"server", server, client, tt.server, tt.client}} {
+				if errors.Is(end.told, os.ErrDeadlineExceeded) {
+					if _, err := io.WriteString(end.other, "lost"); err != nil {
+						t.Errorf("the end opposite to the %s was told: %v", end.name, err)
+					}
+				}
+				// Nothing can arrive any more: the pumps have ended when lose returns. A
+				// reset is on its way, so that is waited for.
+				wait := soon
+				if errors.Is(end.want, os.ErrDeadlineExceeded) {
+					wait = 10 * time.Millisecond
+				}
+				_ = end.conn.SetReadDeadline(time.Now().Add(wait))
+				if n, err := end.conn.Read(make([]byte, 1)); n != 0 || !errors.Is(err, end.want) {
+					t.Errorf("the %s reads %d octets, %v; want %v", end.name, n, err, end.want)
+				}
+			}
+			client, server = meet() // later connections pass
+			pass(client, server, "again")
+		})
 	}
 }

@@ -36,7 +36,7 @@ type survivor struct {
 	ended   error // why there is nothing more to come
 
 	next int   // number of the next order
-	pids []int // what is suspended; empty: the script and its descendants
+	pids []int // the client's processes, of the test's own starting; empty: the script and its descendants
 }
 
 // message is a message as a client sees it, live or in the archive.
@@ -114,6 +114,9 @@ func startSurvivor(t *testing.T, d description, name string, argv ...string) *su
 		case <-done:
 		case <-time.After(5 * time.Second):
 			t.Error("the script does not end")
+			for _, pid := range s.pids {
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
 		}
 		_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL) // what it left behind
 		<-done
@@ -216,12 +219,12 @@ func (s *survivor) messages(n int) ([]message, error) {
 	return seen, err
 }
 
-// suspend stops the client's processes until resume is called.
+// suspend stops the client's processes until resume is called, which is never nil.
 func (s *survivor) suspend() (resume func() error, err error) {
 	pids := s.pids
 	if len(pids) == 0 {
 		if pids, err = processTree(s.cmd.Process.Pid); err != nil {
-			return nil, err
+			return func() error { return nil }, err
 		}
 	}
 	signal := func(sig syscall.Signal) error {
@@ -238,7 +241,15 @@ func (s *survivor) suspend() (resume func() error, err error) {
 
 // kill ends the client without giving it time for anything.
 func (s *survivor) kill() error {
-	return syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)
+	if len(s.pids) == 0 {
+		return syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)
+	}
+	for _, pid := range s.pids { // the script stays, to clear up
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // processTree returns a process of ours and its descendants, from /proc.

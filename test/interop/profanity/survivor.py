@@ -151,7 +151,8 @@ class Survivor:
         return {"shown": [wanted.get(code, code) for code in codes]}
 
     def end(self):
-        self.p.close()
+        if not self.p.ended():  # it may have been killed
+            self.p.close()
 
 
 def main():

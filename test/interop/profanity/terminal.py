@@ -143,12 +143,12 @@ class Profanity:
     def close(self):
         try:
             self.type("/quit")
-            self.poll(self._ended, "the end of profanity")
+            self.poll(self.ended, "the end of profanity")
         finally:
             print(f"----- {self.jid}\n{self.wire()}", file=sys.stderr, flush=True)
-            if not self._ended():
+            if not self.ended():
                 self._tmux("kill-server")
 
-    def _ended(self):
+    def ended(self):
         done = subprocess.run(["tmux", "-S", self.socket, "list-sessions"], capture_output=True)
         return done.returncode != 0
