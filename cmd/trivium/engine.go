@@ -189,15 +189,17 @@ func afterLogin(cfg *config.Config) wire.Limits {
 }
 
 func moduleOptions(cfg *config.Config) mod.Options {
+	// Stored messages come in portions of which an outbox holds several.
+	share := min(int(cfg.Limits.OutboxSize)/4, 256<<10)
 	o := mod.Options{
 		Version: version,
 		Roster:  roster.Options{Items: cfg.Limits.RosterItems},
 		VCard:   vcard.Options{MaxSize: int(cfg.Limits.PrivateSize)},
 		Private: private.Options{MaxSize: int(cfg.Limits.PrivateSize)},
-		Offline: offline.Options{Messages: cfg.Limits.OfflineMessages},
+		Offline: offline.Options{Messages: cfg.Limits.OfflineMessages, BatchBytes: share / 2},
 		Archive: archive.Options{
 			Default: archive.Policy(cfg.Archive.Default), MaxAge: cfg.Archive.MaxAge, MaxBytes: int64(cfg.Archive.MaxSize),
-			PageMax: cfg.Archive.PageLimit, FullText: cfg.Archive.Search,
+			PageMax: cfg.Archive.PageLimit, PageBytes: share, FullText: cfg.Archive.Search,
 		},
 	}
 	for _, a := range cfg.Admin.Accounts {

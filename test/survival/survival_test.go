@@ -12,19 +12,23 @@ package survival
 import (
 	"flag"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+
+	"trivium/test/harness"
 )
 
 var (
 	rounds = flag.Int("survival.rounds", 20, "how often the server is killed")
-	roamer = flag.Bool("survival.roamer", false, "one of the senders loses its connection again and again")
+	roamer = flag.Bool("survival.roamer", true, "one of the senders loses its connection again and again")
 	seed   = flag.Uint64("survival.seed", 0, "makes the same choices again; 0: others each time")
 )
 
@@ -263,3 +267,59 @@ func TestKill(t *testing.T) { play(t, *rounds, (*server).kill, anywhere) }
 // An orderly stop loses nothing either: what waited for a session that was away
 // has become offline messages, so that even a client without an archive gets all.
 func TestTerminate(t *testing.T) { play(t, min(*rounds, 3), (*server).stop, returned) }
+
+// A receiver that reads and never acknowledges fills its queue. What does not fit
+// goes where messages go that find no session, and nothing is lost.
+func TestFullQueue(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts processes")
+	}
+	rng := rand.New(rand.NewPCG(1, 1))
+	s := &sender{name: "romeo", framing: "tcp", rng: rng}
+	r := &receiver{name: "juliet", framing: "tcp", managed: true, rng: rng}
+	srv := newServer(t, "256KiB", []string{s.name, r.name}, nil)
+	l := newLedger(map[string]promise{r.name: returned})
+	srv.start(t)
+	check(t, srv, "logging in", all([]func(*server) error{s.login, r.login}, func(login func(*server) error) error { return login(srv) }))
+	f := &flood{srv: srv, ledger: l, receivers: []*receiver{r}, padding: " " + strings.Repeat("x", 4096), target: math.MaxInt}
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		for {
+			n, err := r.c.Take()
+			if err != nil {
+				return
+			}
+			if n != nil && n.Is(harness.NSClient, "message") {
+				if err := r.take(l, live, n); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	})
+	err := s.floodXMPP(f)
+	r.c.Drop()
+	reading.Wait()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// With so little room the session may be full again before it is asked: then it
+	// ends, and its client comes back once more.
+	for try := 1; ; try++ {
+		r.c = nil
+		if err = r.collect(srv, l); err == nil {
+			break
+		}
+		if r.c != nil {
+			r.c.Drop()
+		}
+		if try == 20 {
+			t.Fatal(err)
+		}
+		t.Log(err)
+	}
+	t.Log(l.tally(0))
+	report(t, srv, l)
+	for _, c := range []*harness.Client{s.c, r.c} {
+		c.Drop()
+	}
+}

@@ -11,9 +11,6 @@ import (
 	"trivium/core/store"
 )
 
-// batchBytes bounds one batch in octets: the session's outbox has to hold it.
-const batchBytes = 128 << 10
-
 // flushBytes is how much of a batch is sent at a time: what outboxes have buffers
 // for.
 const flushBytes = 32 << 10
@@ -200,7 +197,7 @@ func (d *drain) read(ctx context.Context) error {
 	var archived bool
 	columns := []any{&id, &raw, &archived}
 	size, skip := 0, d.skip
-	for size < batchBytes && rows.Next() {
+	for size < d.m.opt.BatchBytes && rows.Next() {
 		if err := rows.Scan(columns...); err != nil {
 			return err
 		}
@@ -219,7 +216,7 @@ func (d *drain) read(ctx context.Context) error {
 		}
 		d.rows = append(d.rows, r)
 	}
-	d.more = len(d.rows) == m.opt.Batch || size >= batchBytes
+	d.more = len(d.rows) == m.opt.Batch || size >= d.m.opt.BatchBytes
 	return rows.Err()
 }
 

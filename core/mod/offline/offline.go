@@ -48,6 +48,9 @@ type Options struct {
 	Bytes    int // they may have together, in octets: 16 MiB
 	Cache    int // accounts whose number of messages is remembered: 65536
 	Batch    int // messages read and deleted at a time: 256
+	// BatchBytes bounds them in octets: the session's outbox has to hold it, and what
+	// else is sent meanwhile. 128 KiB.
+	BatchBytes int
 	// Covered tells whether a session gets from the account's archive what it has
 	// missed: messages that are there, too, are not brought to it once more but
 	// forgotten (XEP-0386 §3.2, XEP-0313 §6.1.1). Nil: none does.
@@ -58,7 +61,7 @@ func (o *Options) setDefaults() {
 	for _, d := range []struct {
 		v   *int
 		def int
-	}{{&o.Messages, 1000}, {&o.Bytes, 16 << 20}, {&o.Cache, 1 << 16}, {&o.Batch, 256}} {
+	}{{&o.Messages, 1000}, {&o.Bytes, 16 << 20}, {&o.Cache, 1 << 16}, {&o.Batch, 256}, {&o.BatchBytes, 128 << 10}} {
 		if *d.v <= 0 {
 			*d.v = d.def
 		}
