@@ -79,10 +79,13 @@ type Options struct {
 	FullText bool // offer full-text search
 
 	// Waiting bounds the rows that are on their way to the store, and WaitingBytes
-	// their octets; beyond, messages are refused: 32768, 64 MiB.
+	// their octets; beyond, messages are refused: 32768, 64 MiB. From a quarter of it
+	// on sessions that send are held up, for Pause at most: 2 seconds.
 	Waiting      int
 	WaitingBytes int
-	Cache        int // accounts without sessions whose preferences are remembered: 65536
+	Pause        time.Duration
+
+	Cache int // accounts without sessions whose preferences are remembered: 65536
 }
 
 func (o *Options) setDefaults() {
@@ -105,6 +108,9 @@ func (o *Options) setDefaults() {
 	o.Page = min(o.Page, o.PageMax)
 	if o.Default == "" {
 		o.Default = Always
+	}
+	if o.Pause <= 0 {
+		o.Pause = 2 * time.Second
 	}
 	if o.Sweep <= 0 {
 		o.Sweep = time.Hour

@@ -68,6 +68,7 @@ type journal struct {
 	batches []*batch // waiting for the store, in order; rows are appended to the last
 	rows    int      // waiting, and their octets
 	bytes   int
+	room    chan struct{} // closed when the journal is crowded no longer; nil: nobody waits
 
 	// Owned by the store's goroutine.
 	args    []any
@@ -153,6 +154,46 @@ func (j *journal) append(o *owner, st *stanza.Stanza, peer int64, rc *module.Rec
 	return now, nil
 }
 
+// crowded tells whether so many rows wait that those who send should do too: one
+// in four of those that may. It is called with the lock held.
+func (j *journal) crowded() bool {
+	return j.rows > j.m.opt.Waiting/4 || j.bytes > j.m.opt.WaitingBytes/4
+}
+
+// pause holds up a session that sends faster than the store writes, until there is
+// room or for Options.Pause. Without it senders that do not wait for answers, but
+// send when they see that something was delivered, would run into refusals.
+func (j *journal) pause(ctx context.Context, t *module.Turn) {
+	j.mu.Lock()
+	if !j.crowded() {
+		j.mu.Unlock()
+		return
+	}
+	if j.room == nil {
+		j.room = make(chan struct{})
+	}
+	room := j.room
+	j.mu.Unlock()
+	t.Flush() // others wait for what is in there
+	patience := time.NewTimer(j.m.opt.Pause)
+	defer patience.Stop()
+	select {
+	case <-room:
+	case <-patience.C:
+	case <-ctx.Done():
+	}
+}
+
+// less notes that rows wait no longer. It is called with the lock held.
+func (j *journal) less(rows, bytes int) {
+	j.rows -= rows
+	j.bytes -= bytes
+	if j.room != nil && !j.crowded() {
+		close(j.room)
+		j.room = nil
+	}
+}
+
 // undo takes a row back that has not been written yet. It reports false when that
 // is too late.
 func (j *journal) undo(id int64) bool {
@@ -171,8 +212,7 @@ func (j *journal) drop(id int64) (*module.Receipt, bool) {
 		if i < len(b.rows) && b.rows[i].id == id && !b.rows[i].dropped {
 			r := &b.rows[i]
 			r.dropped = true
-			j.rows--
-			j.bytes -= len(r.doc)
+			j.less(1, len(r.doc))
 			rc := r.receipt
 			r.receipt, r.doc = nil, nil
 			return rc, true
@@ -283,8 +323,7 @@ func (b *batch) done(err error) {
 		}
 	}
 	j.mu.Lock()
-	j.rows -= rows
-	j.bytes -= bytes
+	j.less(rows, bytes)
 	j.mu.Unlock()
 	if n := len(b.rows); n > 0 {
 		j.safe.Store(b.rows[n-1].id)

@@ -2,6 +2,7 @@ package archive
 
 import (
 	"context"
+	"strconv"
 
 	"trivium/core/jid"
 	"trivium/core/module"
@@ -15,7 +16,7 @@ func (m *Module) receive(ctx context.Context, p *module.Packet) error {
 		return nil // it has been here
 	}
 	p.Stanza = genuine(p.Stanza, p.Stanza.To.Bare())
-	b, id, err := m.record(ctx, p.Stanza.To.Bare(), p.Stanza.From, p.Stanza, p.Receipt)
+	b, id, err := m.record(ctx, p, p.Stanza.To.Bare(), p.Stanza.From)
 	if err != nil || id == 0 {
 		return err
 	}
@@ -33,7 +34,7 @@ func (m *Module) send(ctx context.Context, p *module.Packet) error {
 	if p.Stanza.To.Bare() == account {
 		return nil
 	}
-	b, id, err := m.record(ctx, account, p.Stanza.To, p.Stanza, p.Receipt)
+	b, id, err := m.record(ctx, p, account, p.Stanza.To)
 	if err != nil || id == 0 {
 		return err
 	}
@@ -44,7 +45,8 @@ func (m *Module) send(ctx context.Context, p *module.Packet) error {
 // record takes a message into the archive of account, if it is to be kept there;
 // peer is the other side. An id of 0 says that it is not. An error refuses the
 // message: one that is delivered is in the archive.
-func (m *Module) record(ctx context.Context, account, peer jid.JID, st *stanza.Stanza, rc *module.Receipt) (*book, int64, error) {
+func (m *Module) record(ctx context.Context, p *module.Packet, account, peer jid.JID) (*book, int64, error) {
+	st := p.Stanza
 	if !worth(st) {
 		return nil, 0, nil
 	}
@@ -55,7 +57,10 @@ func (m *Module) record(ctx context.Context, account, peer jid.JID, st *stanza.S
 	if ok, err := m.wanted(ctx, b, peer); err != nil || !ok {
 		return nil, 0, err
 	}
-	id, err := m.journal.append(b.owner, st, peerOf(peer), rc)
+	if p.Session != nil { // then this is its goroutine
+		m.journal.pause(ctx, p.Turn)
+	}
+	id, err := m.journal.append(b.owner, st, peerOf(peer), p.Receipt)
 	if err != nil {
 		m.Stats.Refused.Add(1)
 		return nil, 0, &stanza.Error{Condition: stanza.ResourceConstraint, Type: stanza.Wait, Cause: err}
@@ -103,7 +108,7 @@ type mark struct {
 // AppendXML implements stanza.Payload.
 func (k mark) AppendXML(dst []byte) []byte {
 	dst = append(dst, k.b.mark...)
-	dst = append(dst, text(k.id)...)
+	dst = strconv.AppendInt(dst, k.id, 10)
 	return append(dst, "'/>"...)
 }
 

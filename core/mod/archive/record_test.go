@@ -288,7 +288,7 @@ func hold(t testing.TB, s *modtest.Server) (release func()) {
 
 // A message that cannot be kept is not delivered: its sender is told to wait.
 func TestStoreIsBusy(t *testing.T) {
-	s, m := start(t, archive.Options{Waiting: 3})
+	s, m := start(t, archive.Options{Waiting: 3, Pause: time.Nanosecond})
 	romeo, juliet := online(s, orchard), online(s, balcony)
 	settle(t, s)
 	release := hold(t, s)
@@ -313,6 +313,42 @@ func TestStoreIsBusy(t *testing.T) {
 	ask(t, juliet, "", "").want(t, true, "a", "d")
 	if n := m.Stats.Refused.Load(); n != 2 {
 		t.Errorf("%d refused", n)
+	}
+}
+
+// Who sends faster than the store writes is held up before anything is refused, and
+// nobody else is.
+func TestFlood(t *testing.T) {
+	const n = 200
+	s, m := start(t, archive.Options{Waiting: 100, Pause: time.Minute})
+	romeo, juliet := s.Connect(orchard), online(s, balcony)
+	settle(t, s)
+	release := hold(t, s)
+	done := make(chan struct{})
+	go func() {
+		for i := range n {
+			romeo.Send(message(balcony, strconv.Itoa(i)))
+		}
+		close(done)
+	}()
+	for range 13 { // 25 rows and one that crowds
+		juliet.Next()
+	}
+	juliet.Send(`<message to='` + orchard + `' type='chat'><active xmlns='http://jabber.org/protocol/chatstates'/></message>`)
+	romeo.Next()
+	select {
+	case <-done:
+		t.Error("nothing held the flood up")
+	default:
+	}
+	release()
+	<-done
+	for i := 13; i < n; i++ {
+		juliet.Next()
+	}
+	settle(t, s)
+	if stored, refused := m.Stats.Stored.Load(), m.Stats.Refused.Load(); stored != 2*n || refused != 0 {
+		t.Errorf("%d rows, %d refused", stored, refused)
 	}
 }
 
