@@ -6,9 +6,9 @@ import (
 	"sync"
 
 	"github.com/maypok86/otter/v2"
-	"github.com/puzpuzpuz/xsync/v4"
 
 	"trivium/core/jid"
+	"trivium/core/router"
 )
 
 // Snapshots keeps one immutable value per account in memory: that of an account
@@ -18,12 +18,12 @@ import (
 // Changes of one account are made one after another, in Change. All methods may
 // be called from any goroutine.
 type Snapshots[T any] struct {
-	host   *Host
-	load   func(context.Context, jid.JID) (T, error)
-	online *xsync.Map[jid.JID, T]
-	rest   *otter.Cache[jid.JID, T]
-	seed   maphash.Seed
-	locks  [512]sync.Mutex // by hash of the account: loading and changing
+	host  *Host
+	load  func(context.Context, jid.JID) (T, error)
+	slot  int // of accounts with sessions
+	rest  *otter.Cache[jid.JID, T]
+	seed  maphash.Seed
+	locks [512]sync.Mutex // by hash of the account: loading and changing
 }
 
 // NewSnapshots returns an empty Snapshots and hooks it into h, so it is called
@@ -34,19 +34,30 @@ func NewSnapshots[T any](h *Host, max int, weigh func(T) uint32, load func(conte
 		weigh = func(T) uint32 { return 1 }
 	}
 	c := &Snapshots[T]{
-		host: h, load: load, online: xsync.NewMap[jid.JID, T](), seed: maphash.MakeSeed(),
+		host: h, load: load, slot: h.Router.NewSlot(), seed: maphash.MakeSeed(),
 		rest: otter.Must(&otter.Options[jid.JID, T]{
 			MaximumWeight: uint64(max),
 			Weigher:       func(_ jid.JID, v T) uint32 { return weigh(v) },
 		}),
 	}
-	h.Unbound(func(_ context.Context, _ *Turn, s *Session) { c.retire(s.Account.Bare) })
+	h.Unbound(func(_ context.Context, _ *Turn, s *Session) { c.retire(s.Account) })
 	return c
+}
+
+// at returns the value kept with an account, which may be nil.
+func (c *Snapshots[T]) at(a *router.Account) (v T, ok bool) {
+	if a == nil {
+		return v, false
+	}
+	if p := a.Slot(c.slot).Load(); p != nil {
+		return (*p).(T), true
+	}
+	return v, false
 }
 
 // Peek returns an account's value if it is in memory.
 func (c *Snapshots[T]) Peek(account jid.JID) (T, bool) {
-	if v, ok := c.online.Load(account); ok {
+	if v, ok := c.at(c.host.Router.Account(account)); ok {
 		return v, true
 	}
 	return c.rest.GetIfPresent(account)
@@ -54,8 +65,19 @@ func (c *Snapshots[T]) Peek(account jid.JID) (T, bool) {
 
 // Get returns an account's value, loading it when it is not in memory.
 func (c *Snapshots[T]) Get(ctx context.Context, account jid.JID) (T, error) {
-	if v, ok := c.Peek(account); ok {
+	return c.Of(ctx, c.host.Router.Account(account), account)
+}
+
+// Of is Get for an account that has been looked up; a is nil when it has no
+// sessions.
+func (c *Snapshots[T]) Of(ctx context.Context, a *router.Account, account jid.JID) (T, error) {
+	if v, ok := c.at(a); ok {
 		return v, nil
+	}
+	if a == nil {
+		if v, ok := c.rest.GetIfPresent(account); ok {
+			return v, nil
+		}
 	}
 	mu := c.lock(account)
 	mu.Lock()
@@ -92,7 +114,9 @@ func (c *Snapshots[T]) Forget(account jid.JID) {
 		mu := c.lock(account)
 		mu.Lock()
 		defer mu.Unlock()
-		c.online.Delete(account)
+		if a := c.host.Router.Account(account); a != nil {
+			a.Slot(c.slot).Store(nil)
+		}
 		c.rest.Invalidate(account)
 	}()
 }
@@ -101,11 +125,18 @@ func (c *Snapshots[T]) lock(account jid.JID) *sync.Mutex {
 	return &c.locks[maphash.String(c.seed, account.String())%uint64(len(c.locks))]
 }
 
-func (c *Snapshots[T]) get(ctx context.Context, account jid.JID) (T, error) {
-	if v, ok := c.Peek(account); ok {
+func (c *Snapshots[T]) get(ctx context.Context, account jid.JID) (v T, err error) {
+	a := c.host.Router.Account(account)
+	v, ok := c.at(a)
+	if ok {
 		return v, nil
 	}
-	v, err := c.load(ctx, account)
+	if v, ok = c.rest.GetIfPresent(account); ok && a == nil {
+		return v, nil
+	}
+	if !ok {
+		v, err = c.load(ctx, account)
+	}
 	if err == nil {
 		c.put(account, v)
 	}
@@ -116,7 +147,8 @@ func (c *Snapshots[T]) get(ctx context.Context, account jid.JID) (T, error) {
 // a session that ends meanwhile is retired after that.
 func (c *Snapshots[T]) put(account jid.JID, v T) {
 	if a := c.host.Router.Account(account); a != nil {
-		c.online.Store(a.Bare, v)
+		boxed := any(v)
+		a.Slot(c.slot).Store(&boxed)
 		c.rest.Invalidate(account)
 		return
 	}
@@ -124,14 +156,20 @@ func (c *Snapshots[T]) put(account jid.JID, v T) {
 }
 
 // retire moves the value of an account without sessions among the others.
-func (c *Snapshots[T]) retire(account jid.JID) {
-	mu := c.lock(account)
+func (c *Snapshots[T]) retire(a *router.Account) {
+	mu := c.lock(a.Bare)
 	mu.Lock()
 	defer mu.Unlock()
-	if c.host.Router.Account(account) != nil {
+	now := c.host.Router.Account(a.Bare)
+	if now == a {
 		return
 	}
-	if v, ok := c.online.LoadAndDelete(account); ok {
-		c.rest.Set(account, v)
+	p := a.Slot(c.slot).Swap(nil)
+	switch {
+	case p == nil:
+	case now != nil: // it has sessions again
+		now.Slot(c.slot).CompareAndSwap(nil, p)
+	default:
+		c.rest.Set(a.Bare, (*p).(T))
 	}
 }

@@ -71,8 +71,8 @@ func TestSnapshots(t *testing.T) {
 	}
 	w.Router.Unbind(w.juliet)
 	w.SessionUnbound(t.Context(), &Turn{}, w.juliet)
-	if n := c.online.Size(); n != 0 {
-		t.Errorf("%d values online with no session", n)
+	if p := w.juliet.Account.Slot(c.slot).Load(); p != nil {
+		t.Error("a value is kept with an account without sessions")
 	}
 	if v, _ := c.Get(t.Context(), juliet); v != 120 {
 		t.Errorf("retired as %d", v)
@@ -103,8 +103,8 @@ func TestSnapshotsRetireWhileLoading(t *testing.T) {
 		w.Router.Unbind(w.juliet)
 		w.SessionUnbound(t.Context(), &Turn{}, w.juliet)
 		wg.Wait()
-		if c.online.Size() != 0 {
-			t.Fatal("a value is online with no session")
+		if w.juliet.Account.Slot(c.slot).Load() != nil {
+			t.Fatal("a value is kept with an account without sessions")
 		}
 	}
 }

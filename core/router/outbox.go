@@ -352,9 +352,13 @@ func (o *Outbox) lose(err error) {
 		left = append(left, o.hold.kept...)
 	}
 	o.flying, o.buf, o.ledger, o.hold = nil, nil, nil, nil // a Write may still read the first
-	kick := o.kick
+	kick, away := o.kick, o.away
 	o.mu.Unlock()
-	if err != nil {
+	switch {
+	case err == nil:
+	case away: // to end such a session takes more than to close a stream
+		go o.owner.lost(kick, err)
+	default:
 		o.owner.lost(kick, err)
 	}
 	if len(left) > 0 {

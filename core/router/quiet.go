@@ -42,6 +42,7 @@ func (h *hold) back(q queued) bool {
 				return false
 			}
 			h.bytes -= k.st.Size()
+			k.t.arrived() // nobody wants it any more, wherever it lies
 			return true
 		})
 	}
@@ -56,7 +57,9 @@ func (o *Outbox) unhold() {
 		return
 	}
 	for _, q := range o.hold.kept {
-		q.t = nil // it was nothing to lose
+		if q.t != nil && q.t.solo {
+			q.t = nil // it was nothing to lose, and may be released only now
+		}
 		o.put(q)
 	}
 	o.hold.kept, o.hold.bytes = nil, 0

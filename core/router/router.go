@@ -106,6 +106,7 @@ type Router struct {
 	accounts *xsync.Map[jid.JID, *Account]
 	sessions atomic.Int64
 	flags    atomic.Uint32
+	slots    atomic.Int32
 
 	mu      sync.Mutex // writers of domains
 	domains atomic.Pointer[map[string]Handler]

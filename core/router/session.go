@@ -196,6 +196,7 @@ type Account struct {
 	Bare jid.JID
 
 	router   *Router
+	slots    []atomic.Pointer[any]
 	mu       sync.Mutex // binding and unbinding
 	gone     bool       // the last session left; find or make another Account
 	sessions atomic.Pointer[[]*Session]
@@ -222,6 +223,17 @@ func (a *Account) Session(resource string) *Session {
 	}
 	return nil
 }
+
+func (r *Router) newAccount(bare jid.JID) *Account {
+	return &Account{Bare: bare, router: r, slots: make([]atomic.Pointer[any], r.slots.Load())}
+}
+
+// Slot is where a module keeps one value with an account for as long as it has
+// sessions: by a number from Router.NewSlot.
+func (a *Account) Slot(i int) *atomic.Pointer[any] { return &a.slots[i] }
+
+// NewSlot gives out a number for Account.Slot, at start.
+func (r *Router) NewSlot() int { return int(r.slots.Add(1)) - 1 }
 
 // Account returns an account that has sessions, or nil.
 func (r *Router) Account(bare jid.JID) *Account {
@@ -276,7 +288,7 @@ func (r *Router) Bind(b Binding) (*Session, error) {
 	s.Touch(s.Bound)
 	var replaced *Session
 	for {
-		a, _ := r.accounts.LoadOrCompute(bare, func() (*Account, bool) { return &Account{Bare: bare, router: r}, false })
+		a, _ := r.accounts.LoadOrCompute(bare, func() (*Account, bool) { return r.newAccount(bare), false })
 		a.mu.Lock()
 		if a.gone {
 			a.mu.Unlock()

@@ -139,14 +139,13 @@ func (m *Module) load(ctx context.Context, account jid.JID) (list, error) {
 // Blocked tells whether an account has blocked an address. Resources of one
 // account never block each other (§5).
 func (m *Module) Blocked(ctx context.Context, account, other jid.JID) (bool, error) {
-	l, ok := m.lists.Peek(account)
-	if !ok {
-		var err error
-		if l, err = m.lists.Get(ctx, account); err != nil {
-			return false, err
-		}
-	}
-	return l != nil && other.Bare() != account && l.covers(other), nil
+	l, err := m.lists.Get(ctx, account)
+	return err == nil && l.blocks(account, other), err
+}
+
+// blocks tells whether the account whose list it is has blocked other.
+func (l list) blocks(account, other jid.JID) bool {
+	return l != nil && other.Bare() != account && l.covers(other)
 }
 
 // barred implements module.Host.Barrier. Where the list cannot be read nothing
@@ -161,8 +160,9 @@ func (m *Module) barred(ctx context.Context, account, other jid.JID) bool {
 
 // outbound refuses what an account sends to an address that it has blocked, §3.3.
 func (m *Module) outbound(ctx context.Context, p *module.Packet) error {
-	blocked, err := m.Blocked(ctx, p.Session.Account.Bare, p.Stanza.To)
-	if err != nil || !blocked {
+	account := p.Session.Account
+	l, err := m.lists.Of(ctx, account, account.Bare)
+	if err != nil || !l.blocks(account.Bare, p.Stanza.To) {
 		return err
 	}
 	return &stanza.Error{Type: stanza.Cancel, Condition: stanza.NotAcceptable, App: stanza.El(NSErrors, "blocked")}
@@ -172,8 +172,9 @@ func (m *Module) outbound(ctx context.Context, p *module.Packet) error {
 // looks as if it were offline, §3.3.
 func (m *Module) inbound(ctx context.Context, p *module.Packet) error {
 	st := p.Stanza
-	blocked, err := m.Blocked(ctx, st.To.Bare(), st.From)
-	if err != nil || !blocked {
+	account := st.To.Bare()
+	l, err := m.lists.Of(ctx, p.Account, account)
+	if err != nil || !l.blocks(account, st.From) {
 		return err
 	}
 	switch st.Kind {
