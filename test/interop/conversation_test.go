@@ -63,11 +63,20 @@ func (p *drama) othersTalk() error {
 }
 
 func (p *drama) talk() error {
-	return errors.Join(p.julietSays(3), p.othersTalk(), p.julietSays(2))
+	if err := p.julietSays(3); err != nil {
+		return err
+	}
+	if err := p.othersTalk(); err != nil {
+		return err
+	}
+	return p.julietSays(2)
 }
 
 func (p *drama) talkAndCheck() error {
-	return errors.Join(p.talk(), p.check())
+	if err := p.talk(); err != nil {
+		return err
+	}
+	return p.check()
 }
 
 // talkIntoTheVoid is what is said while Juliet's connection is lost and she does

@@ -104,6 +104,10 @@ func startSurvivor(t *testing.T, d description, name string, argv ...string) *su
 	go func() {
 		defer close(done)
 		err := s.read(stdout)
+		if err != nil { // nothing it says can be understood from here on
+			s.update(func() { s.ended = err })
+			_, _ = io.Copy(io.Discard, stdout)
+		}
 		err = errors.Join(err, s.cmd.Wait())
 		log.Close()
 		s.update(func() { s.ended = fmt.Errorf("%s has ended: %w", name, errors.Join(err, io.EOF)) })

@@ -88,7 +88,10 @@ class Survivor {
       this.#xmpp.send(xml("message", { to, type: "chat", id: `j${this.#nextID++}` }, xml("body", {}, body))).catch((err) => log("send", err?.message));
     }
     // It gives a stanza to stream management some turns of the event loop later.
-    while (sm.outbound + sm.outbound_q.length < known) await new Promise(setImmediate);
+    while (sm.outbound + sm.outbound_q.length < known) {
+      check(sm.enabled, "there is no stream management");
+      await new Promise(setImmediate);
+    }
   }
 
   async sync() {

@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import sys
+import threading
 import traceback
 
 SERVER = json.loads(os.environ["INTEROP_SERVER"])
@@ -21,8 +22,12 @@ def bare(jid):
     return str(jid).split("/", 1)[0]
 
 
+_saying = threading.Lock()  # profanity's log is followed by a thread
+
+
 def say(line):
-    print(json.dumps(line), flush=True)
+    with _saying:
+        print(json.dumps(line), flush=True)
 
 
 def report(message):
