@@ -73,6 +73,9 @@ type Presence struct {
 	Tuples     []Tuple
 	Notes      []Note
 	Extensions []*stanza.Element
+
+	// LeftOut counts the tuples that lenient reading found unusable.
+	LeftOut int
 }
 
 // Newest returns the newest timestamp in the document, zero if it has none.

@@ -214,9 +214,11 @@ func (r *reader) tuple(p *Presence, tok wire.Token) error {
 	if r.o.Strict && twice {
 		return refuse("two tuples of one id")
 	}
-	if !empty && !twice && t.ID != "" {
-		p.Tuples = append(p.Tuples, t)
+	if empty || twice || t.ID == "" {
+		p.LeftOut++
+		return nil
 	}
+	p.Tuples = append(p.Tuples, t)
 	return nil
 }
 
