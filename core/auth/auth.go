@@ -356,7 +356,7 @@ func (s *Service) Accounts(ctx context.Context, host, after string, limit int) (
 		limit = 100
 	}
 	rows, err := s.db.Query(ctx, `SELECT localpart, created, password_set FROM accounts
-		WHERE host = ? AND localpart > ? ORDER BY localpart LIMIT ?`, host, after, limit)
+		WHERE host = ? AND localpart > ? ORDER BY localpart LIMIT 0+?`, host, after, limit)
 	if err != nil {
 		return nil, fmt.Errorf("auth: %w", err)
 	}

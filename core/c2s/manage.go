@@ -31,45 +31,49 @@ type managed struct {
 	owner    *session      // the stream that carries it; nil while there is none
 	free     chan struct{} // closed when owner has let it go; nil while nobody waits for that
 	since    time.Time     // when the last stream was lost, or the first of asked came
+	ended    bool          // it is to end, whatever comes
 	over     bool          // it has ended
 	received uint32        // stanzas that came, modulo 2^32
 	handled  uint32        // 'h': those of them that are safe, with all before them
-	pending  []*arrival    // the others, in order, from head on
-	head     int
-	calm     chan struct{} // closed when there are no others; nil while nobody waits for that
+	first    *arrival      // the first that is not
+	last     *arrival      // the last one
+	calm     chan struct{} // closed when there are none; nil while nobody waits for that
 	asked    []uint32      // what received was when an <r/> came that has no answer yet
 	due      bool          // the service is about to answer
 }
 
-// arrival is one stanza of the peer that is not safe yet, or is behind one.
+// arrival is one stanza of the peer that is not safe yet. However long it takes, and
+// whatever the peer sends meanwhile, what is safe behind it is only counted.
 type arrival struct {
-	rc   router.Receipt
-	m    *managed
-	safe bool // guarded by m.mu, as is the next
-	// stray says that the peer will send it again: it does not count any more.
-	stray bool
-	fn    func(error) // done, made once
+	rc router.Receipt
+	m  *managed
+	fn func(error) // done, made once
+
+	// These are guarded by m.mu.
+	prev, next *arrival
+	behind     uint32 // safe ones between this and next
+	stray      bool   // the peer will send it again: it does not count any more
 }
 
 var arrivals sync.Pool // of *arrival
 
-func newArrival(m *managed, safe bool) *arrival {
+// arrive counts a message and returns its receipt, which the caller holds.
+func (m *managed) arrive() *router.Receipt {
 	a, _ := arrivals.Get().(*arrival)
 	if a == nil {
 		a = new(arrival)
 		a.fn = a.done
 	}
-	a.m, a.safe, a.stray = m, safe, false
-	return a
-}
-
-// arrive counts a message and returns its receipt, which the caller holds.
-func (m *managed) arrive() *router.Receipt {
-	a := newArrival(m, false)
+	a.m = m
 	a.rc.Start(a.fn)
 	m.mu.Lock()
 	m.received++
-	m.pending = append(m.pending, a)
+	if a.prev = m.last; a.prev == nil {
+		m.first = a
+	} else {
+		a.prev.next = a
+	}
+	m.last = a
 	m.mu.Unlock()
 	return &a.rc
 }
@@ -79,11 +83,11 @@ func (m *managed) arrived() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.received++
-	if m.head == len(m.pending) {
+	if m.last == nil {
 		m.handled++
-		return
+	} else {
+		m.last.behind++
 	}
-	m.pending = append(m.pending, newArrival(m, true))
 }
 
 // done is told that the message is safe, or that its sender has been told that it
@@ -95,25 +99,23 @@ func (a *arrival) done(error) {
 		m.mu.Unlock()
 		return
 	}
-	a.safe = true
-	for m.head < len(m.pending) && m.pending[m.head].safe {
-		b := m.pending[m.head]
-		m.pending[m.head] = nil
-		m.head++
-		m.handled++
-		b.m = nil
-		arrivals.Put(b)
+	if n := a.behind + 1; a.prev == nil {
+		m.handled += n
+		m.first = a.next
+	} else {
+		a.prev.behind += n
+		a.prev.next = a.next
 	}
-	if m.head == len(m.pending) {
-		m.pending, m.head = m.pending[:0], 0
-		if m.calm != nil {
-			close(m.calm)
-			m.calm = nil
-		}
-	} else if m.head > 64 && m.head*2 > len(m.pending) {
-		n := copy(m.pending, m.pending[m.head:])
-		clear(m.pending[n:])
-		m.pending, m.head = m.pending[:n], 0
+	if a.next == nil {
+		m.last = a.prev
+	} else {
+		a.next.prev = a.prev
+	}
+	a.m, a.prev, a.next, a.behind = nil, nil, nil, 0
+	arrivals.Put(a)
+	if m.first == nil && m.calm != nil {
+		close(m.calm)
+		m.calm = nil
 	}
 	answer := len(m.asked) > 0 && int32(m.handled-m.asked[0]) >= 0 && !m.due
 	m.due = m.due || answer
@@ -123,13 +125,19 @@ func (a *arrival) done(error) {
 	}
 }
 
+// askedMax is how many <r/> are remembered; one answer does for the others.
+const askedMax = 32
+
 // answer takes <r/> (XEP-0198 §4): the <a/> is due when all that came before is
 // safe.
 func (m *managed) answer(t *router.Turn) {
 	m.mu.Lock()
 	if m.handled != m.received {
-		if n := len(m.asked); n == 0 || m.asked[n-1] != m.received {
+		switch n := len(m.asked); {
+		case n < askedMax:
 			m.asked = append(m.asked, m.received)
+		default:
+			m.asked[n-1] = m.received
 		}
 		if len(m.asked) == 1 {
 			m.since = time.Now()
@@ -285,7 +293,7 @@ func (s *session) resume(_ context.Context, el *stanza.Element) (reply stanza.Pa
 // twice, rather than not at all.
 func (m *managed) settle() uint32 {
 	m.mu.Lock()
-	if m.head == len(m.pending) {
+	if m.first == nil {
 		defer m.mu.Unlock()
 		return m.handled
 	}
@@ -300,10 +308,10 @@ func (m *managed) settle() uint32 {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, a := range m.pending[m.head:] {
+	for a := m.first; a != nil; a = a.next {
 		a.stray = true
 	}
-	m.pending, m.head, m.calm = nil, 0, nil
+	m.first, m.last, m.calm = nil, nil, nil
 	m.received = m.handled
 	return m.handled
 }
@@ -330,7 +338,7 @@ const handOver = 10 * time.Second
 func (m *managed) claim(s *session) bool {
 	for {
 		m.mu.Lock()
-		if m.over {
+		if m.over || m.ended {
 			m.mu.Unlock()
 			return false
 		}
@@ -367,6 +375,7 @@ func (m *managed) release(s *session, final bool) bool {
 	if m.over {
 		return false
 	}
+	stays = stays && !m.ended
 	m.owner, m.since = nil, time.Now()
 	m.asked = m.asked[:0]
 	m.over = !stays
@@ -380,16 +389,23 @@ func (m *managed) release(s *session, final bool) bool {
 	return stays
 }
 
-// kick ends the session from outside, with or without a stream.
+// kick ends the session from outside, with or without a stream: nobody resumes it
+// from here on. What waits for its peer is handed back before kick returns, so that
+// it comes before what is sent next. Without an error only the stream is over.
 func (m *managed) kick(e *stream.Error) {
 	m.mu.Lock()
 	owner := m.owner
+	m.ended = m.ended || e != nil
 	m.mu.Unlock()
-	if owner != nil {
+	switch {
+	case owner != nil:
 		owner.kick(e)
-		return
+		if e != nil {
+			m.peer.Drop()
+		}
+	case e != nil:
+		m.expire()
 	}
-	go m.expire()
 }
 
 // expire ends a session that has no stream: what waits for its peer goes where it

@@ -180,7 +180,8 @@ func (f *finder) step(ctx context.Context, chunk int) (done bool, err error) {
 	return n < chunk, rows.Err()
 }
 
-// The statements. Each walks along one index, from one end of the range on.
+// The statements. Each walks along one index, from one end of the range on. SQLite
+// plans by the value of a bare parameter in LIMIT, each time anew: hence the sum.
 const (
 	selectRow = `SELECT m.id, m.stanza FROM archive_entry e CROSS JOIN archive_message m ON m.id = e.id
 		WHERE e.account = ? AND e.id > ? AND e.id < ?`
@@ -188,10 +189,10 @@ const (
 	selectText = `SELECT m.id, m.stanza FROM archive_text t CROSS JOIN archive_message m ON m.id = t.rowid
 		WHERE m.account = ? AND t.rowid > ? AND t.rowid < ? AND archive_text MATCH ?`
 
-	upwards       = ` ORDER BY e.id LIMIT ?`
-	downwards     = ` ORDER BY e.id DESC LIMIT ?`
-	upwardsText   = ` ORDER BY t.rowid LIMIT ?`
-	downwardsText = ` ORDER BY t.rowid DESC LIMIT ?`
+	upwards       = ` ORDER BY e.id LIMIT 0+?`
+	downwards     = ` ORDER BY e.id DESC LIMIT 0+?`
+	upwardsText   = ` ORDER BY t.rowid LIMIT 0+?`
+	downwardsText = ` ORDER BY t.rowid DESC LIMIT 0+?`
 )
 
 func (f *finder) statement() (string, []any) {

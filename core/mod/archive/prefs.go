@@ -56,6 +56,15 @@ func (p *preferences) lookup(peer jid.JID) verdict {
 	return silent
 }
 
+// never tells whether b keeps nothing, whoever the peer is.
+func (m *Module) never(b *book) bool {
+	policy := b.prefs.fallback
+	if policy == "" {
+		policy = m.opt.Default
+	}
+	return policy == Never && len(b.prefs.always) == 0
+}
+
 // wanted tells whether an account keeps what it exchanges with peer.
 func (m *Module) wanted(ctx context.Context, b *book, peer jid.JID) (bool, error) {
 	if b.passing {

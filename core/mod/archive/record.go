@@ -16,7 +16,11 @@ func (m *Module) receive(ctx context.Context, p *module.Packet) error {
 		return nil // it has been here
 	}
 	p.Stanza = genuine(p.Stanza, p.Stanza.To.Bare())
-	b, id, err := m.record(ctx, p, p.Stanza.To.Bare(), p.Stanza.From)
+	b, err := m.books.Of(ctx, p.Account, p.Stanza.To.Bare())
+	if err != nil {
+		return err
+	}
+	id, err := m.record(ctx, p, b, p.Stanza.From)
 	if err != nil || id == 0 {
 		return err
 	}
@@ -34,7 +38,11 @@ func (m *Module) send(ctx context.Context, p *module.Packet) error {
 	if p.Stanza.To.Bare() == account {
 		return nil
 	}
-	b, id, err := m.record(ctx, p, account, p.Stanza.To)
+	b, err := m.books.Of(ctx, p.Session.Account, account)
+	if err != nil {
+		return err
+	}
+	id, err := m.record(ctx, p, b, p.Stanza.To)
 	if err != nil || id == 0 {
 		return err
 	}
@@ -42,20 +50,16 @@ func (m *Module) send(ctx context.Context, p *module.Packet) error {
 	return nil
 }
 
-// record takes a message into the archive of account, if it is to be kept there;
-// peer is the other side. An id of 0 says that it is not. An error refuses the
+// record takes a message into an archive, if it is to be kept there; peer is the
+// other side. An id of 0 says that it is not. An error refuses the
 // message: one that is delivered is in the archive.
-func (m *Module) record(ctx context.Context, p *module.Packet, account, peer jid.JID) (*book, int64, error) {
+func (m *Module) record(ctx context.Context, p *module.Packet, b *book, peer jid.JID) (int64, error) {
 	st := p.Stanza
-	if !worth(st) {
-		return nil, 0, nil
-	}
-	b, err := m.books.Get(ctx, account)
-	if err != nil {
-		return nil, 0, err
+	if m.never(b) || !worth(st) {
+		return 0, nil
 	}
 	if ok, err := m.wanted(ctx, b, peer); err != nil || !ok {
-		return nil, 0, err
+		return 0, err
 	}
 	if p.Session != nil { // then this is its goroutine
 		m.journal.pause(ctx, p.Turn)
@@ -63,10 +67,10 @@ func (m *Module) record(ctx context.Context, p *module.Packet, account, peer jid
 	id, err := m.journal.append(b.owner, st, peerOf(peer), p.Receipt)
 	if err != nil {
 		m.Stats.Refused.Add(1)
-		return nil, 0, &stanza.Error{Condition: stanza.ResourceConstraint, Type: stanza.Wait, Cause: err}
+		return 0, &stanza.Error{Condition: stanza.ResourceConstraint, Type: stanza.Wait, Cause: err}
 	}
 	m.noteRetraction(b, id, peer, st)
-	return b, id, nil
+	return id, nil
 }
 
 // refused takes a message back whose recipient refused it: the archive has what

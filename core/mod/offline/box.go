@@ -106,6 +106,19 @@ func (m *Module) close(b *box) {
 	b.mu.Unlock()
 }
 
+// empty tells whether the account is known to have no messages; the box is locked.
+func (b *box) empty() bool {
+	return !b.recount.Load() && !b.unsure && b.count == 0 && b.pending == 0 && b.deleting == 0 && b.first == nil
+}
+
+// found notes that a reader has found nothing; the box is locked. Whoever has put
+// something in meanwhile has counted before.
+func (b *box) found() {
+	if b.pending == 0 && b.deleting == 0 && b.recount.Swap(false) {
+		b.count, b.bytes, b.unsure = 0, 0, false
+	}
+}
+
 // measure makes the box's count and bytes known. It is called with the box
 // locked.
 func (m *Module) measure(ctx context.Context, b *box) error {

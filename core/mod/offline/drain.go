@@ -40,6 +40,11 @@ func (m *Module) arrived(ctx context.Context, p *module.Packet) error {
 		m.close(b) // another resource has them
 		return nil
 	}
+	if b.empty() {
+		s.Set(m.draining, false)
+		m.close(b)
+		return nil
+	}
 	b.draining = true
 	b.news = b.mail > 0 // what is committed is in the first read
 	b.rewind = 0
@@ -50,8 +55,13 @@ func (m *Module) arrived(ctx context.Context, p *module.Packet) error {
 			d.fail(err)
 			return nil
 		}
-		if len(d.rows) == 0 && d.finish() {
-			return nil // nearly always
+		if len(d.rows) == 0 {
+			b.mu.Lock()
+			b.found()
+			b.mu.Unlock()
+			if d.finish() {
+				return nil // nearly always
+			}
 		}
 	}
 	m.drains.run(func() { d.run(context.WithoutCancel(ctx)) })
@@ -186,7 +196,8 @@ func (d *drain) read(ctx context.Context) error {
 	d.box.mu.Unlock()
 	covered := m.opt.Covered != nil && m.opt.Covered(d.session)
 
-	rows, err := m.host.Store.Query(ctx, `SELECT id, stanza, archived FROM offline WHERE account = ? AND id > ? AND id <= ? ORDER BY id LIMIT ?`,
+	// SQLite plans by the value of a bare parameter in LIMIT, each time anew.
+	rows, err := m.host.Store.Query(ctx, `SELECT id, stanza, archived FROM offline WHERE account = ? AND id > ? AND id <= ? ORDER BY id LIMIT 0+?`,
 		d.box.name, d.cursor, last, m.opt.Batch)
 	if err != nil {
 		return err
