@@ -125,8 +125,11 @@ func TestArchivesOfOthers(t *testing.T) {
 	send(s.Connect(chamber), "nurse@example.com", "secret")
 	romeo := s.Connect(orchard)
 	for _, tt := range []struct{ typ, payload string }{
-		{"set", `<query xmlns='urn:xmpp:mam:2'/>`}, {"get", `<query xmlns='urn:xmpp:mam:2'/>`}, {"get", `<metadata xmlns='urn:xmpp:mam:2'/>`},
-		{"get", `<prefs xmlns='urn:xmpp:mam:2'/>`}, {"set", prefs("never", "", "")},
+		{"set", `<query xmlns='urn:xmpp:mam:2'/>`},
+		{"get", `<query xmlns='urn:xmpp:mam:2'/>`},
+		{"get", `<metadata xmlns='urn:xmpp:mam:2'/>`},
+		{"get", `<prefs xmlns='urn:xmpp:mam:2'/>`},
+		{"set", prefs("never", "", "")},
 	} {
 		for _, from := range []string{"", "remote"} {
 			const request = `<iq type='%s' id='x' to='juliet@example.com'%s>%s</iq>`

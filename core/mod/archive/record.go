@@ -51,8 +51,8 @@ func (m *Module) send(ctx context.Context, p *module.Packet) error {
 }
 
 // record takes a message into an archive, if it is to be kept there; peer is the
-// other side. An id of 0 says that it is not. An error refuses the
-// message: one that is delivered is in the archive.
+// other side. An id of 0 says that it is not. An error refuses the message: one
+// that is delivered is in the archive.
 func (m *Module) record(ctx context.Context, p *module.Packet, b *book, peer jid.JID) (int64, error) {
 	st := p.Stanza
 	if m.never(b) || !worth(st) {
