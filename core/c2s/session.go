@@ -89,6 +89,7 @@ func (s *session) finish(ctx context.Context, err error) {
 	case err != nil && err != errPeer && !stream.Gone(err):
 		s.svc.log.Debug("connection failed", "jid", s.name(), "err", err)
 	}
+	s.turn.Flush() // others wait for it, also when the session goes on
 	ends := s.peer != nil
 	if s.managed != nil {
 		// XEP-0198 §7: a stream that was not closed is unfinished.
