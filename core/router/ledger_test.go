@@ -322,22 +322,25 @@ func TestAsk(t *testing.T) {
 // The queue is bounded in stanzas and octets, with a connection and without.
 func TestUnacknowledgedBound(t *testing.T) {
 	for _, away := range []bool{false, true} {
-		w := newWorld(t)
-		withShelf(w, &shelf{})
-		juliet := w.bind("juliet@example.org/balcony", 0)
-		manage(juliet.Session)
-		if away {
-			juliet.Detach()
-		}
-		var turn Turn
-		n := 0
-		for juliet.Deliver(&turn, message(stanza.Headline, juliet.JID.String(), "x"), nil) {
-			n++
-		}
-		turn.Flush()
-		if n != 100 || len(juliet.kicked()) != 1 {
-			t.Errorf("away %v: %d were taken, kicks %v", away, n, juliet.kicked())
-		}
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			withShelf(w, &shelf{})
+			juliet := w.bind("juliet@example.org/balcony", 0)
+			manage(juliet.Session)
+			if away {
+				juliet.Detach()
+			}
+			var turn Turn
+			n := 0
+			for juliet.Deliver(&turn, message(stanza.Headline, juliet.JID.String(), "x"), nil) {
+				n++
+			}
+			turn.Flush()
+			synctest.Wait()
+			if n != 100 || len(juliet.kicked()) != 1 {
+				t.Errorf("away %v: %d were taken, kicks %v", away, n, juliet.kicked())
+			}
+		})
 	}
 }
 
