@@ -157,6 +157,20 @@ func (w *Watched) Close(from, to jid.JID) []*stanza.Stanza {
 	return out
 }
 
+// Replay returns the stanzas that tell again what w has told last, for a probe.
+func (w *Watched) Replay(from, to jid.JID) []*stanza.Stanza {
+	var out []*stanza.Stanza
+	for _, s := range w.tuples {
+		if full, err := from.Bare().WithResource(s.resource); err == nil && s.open {
+			out = append(out, s.stanza(full, to))
+		}
+	}
+	if len(out) == 0 {
+		out = append(out, unavailable(from.Bare(), to))
+	}
+	return out
+}
+
 // shown reads a tuple.
 func (m *Mapper) shown(doc *pidf.Presence, t *pidf.Tuple, resource string) shown {
 	s := shown{resource: resource, open: t.Basic == pidf.Open, priority: -1}
