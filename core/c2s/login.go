@@ -460,6 +460,9 @@ func (s *session) bindFeatures() features {
 // afterLogin is what an authenticated stream is offered, bound or not.
 func (s *session) afterLogin() features {
 	f := features(s.svc.modules.StreamFeatures(module.AfterLogin, s.host.Domain.Domain()))
+	if s.managed == nil { // else Bind 2 has enabled it
+		f = append(f, stanza.El(NSManage, "sm"))
+	}
 	return append(f, limits(s.opts.After, s.opts.PingAfter))
 }
 
@@ -474,7 +477,7 @@ func awaitBind(ctx context.Context, s *session) (state, error) {
 		return nil, nil
 	case ev.Kind == stream.Opened:
 		return nil, stream.Err(stream.NotAuthorized, "no stream restart is due")
-	case ev.Is(NSManage, "resume"):
+	case ev.Is(NSManage, "resume"): // XEP-0198 §5
 		reply, ok := s.resume(ctx, ev.Tree())
 		if err := s.send(reply); err != nil || !ok {
 			return awaitBind, err
@@ -482,12 +485,6 @@ func awaitBind(ctx context.Context, s *session) (state, error) {
 		return nil, s.resumed()
 	case ev.Is(NSManage, "enable"):
 		return awaitBind, s.send(failed("unexpected-request")) // XEP-0198 §3: before a resource is bound
-	case ev.Is(NSManage, "resume"): // XEP-0198 §5
-		reply, ok := s.resume(ctx, ev.Tree())
-		if err := s.send(reply); err != nil || !ok {
-			return awaitBind, err
-		}
-		return nil, s.resumed()
 	case !ev.Is(stanza.NSClient, "iq"):
 		return nil, stream.Err(stream.NotAuthorized, "a resource is to be bound first") // RFC 6120 §7.1
 	}

@@ -369,7 +369,11 @@ func (m *managed) claim(s *session) bool {
 // release is called by a stream that is over. It reports true when the session
 // waits for another.
 func (m *managed) release(s *session, final bool) bool {
-	stays := !final && m.max > 0 && m.peer.Detach()
+	m.mu.Lock()
+	// A stream that is ended for another one may end with whatever error.
+	stays := m.max > 0 && !m.ended && (!final || m.free != nil)
+	m.mu.Unlock()
+	stays = stays && m.peer.Detach()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.over {

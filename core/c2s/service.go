@@ -146,12 +146,6 @@ func New(r *router.Router, mods *module.Host, opts Options) *Service {
 		quit: make(chan struct{}),
 	}
 	svc.opts.Store(&opts)
-	mods.StreamFeature(func(st module.Stage, _ string) stanza.Payload {
-		if st == module.AfterLogin {
-			return stanza.El(NSManage, "sm")
-		}
-		return nil
-	})
 	for _, h := range opts.Hosts {
 		if opts.Throttle != nil {
 			h.Backend = throttled{h.Backend, opts.Throttle, h.Domain}
