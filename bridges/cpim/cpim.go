@@ -13,7 +13,7 @@
 // says what is done.
 //
 //spec:rfc-3922 complete | Mapping XMPP to CPIM | messages, presence and subscriptions, both ways
-//spec:rfc-3860 partial | CPIM: Common Profile for Instant Messaging | the message operation, hop count and outcome
+//spec:rfc-3860 partial | Common Profile for Instant Messaging (CPIM) | the message operation, hop count and outcome
 //spec:rfc-3923 partial | End-to-End Signing and Object Encryption for XMPP | objects are carried, never made or opened
 //spec:rfc-8048 partial | SIP and XMPP: Presence | the mapping of presence documents
 package cpim
