@@ -355,6 +355,14 @@ func (c *Conn) Abort() {
 	c.mu.Lock()
 	orderly := c.closed && !c.dead
 	c.aborted = true
+	if orderly && !c.told.end { // nobody waits for what the client never fetches
+		for i := range c.answered {
+			c.later(c.answered[i].dones, net.ErrClosed)
+			c.answered[i].dones = nil
+		}
+		c.later(c.dones, net.ErrClosed)
+		c.dones = nil
+	}
 	c.stir()
 	c.unlock()
 	if !orderly {
