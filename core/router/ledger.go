@@ -207,7 +207,7 @@ func delayed(q *queued) *stanza.Stanza {
 	if q.since == 0 || q.st.Kind == stanza.IQ || q.st.Type == stanza.TypeError || q.st.Has(nsDelay, "delay") {
 		return q.st
 	}
-	return q.st.Append(stanza.El(nsDelay, "delay").Set("from", q.to.Domain()).Set("stamp", time.UnixMilli(q.since).UTC().Format(time.RFC3339)))
+	return q.st.Append(stanza.El(nsDelay, "delay").Set("from", q.to.Domain()).Set("stamp", time.UnixMilli(q.since).UTC().Format("2006-01-02T15:04:05.000Z")))
 }
 
 // tick looks after stanzas that wait for an acknowledgement: messages that were

@@ -251,7 +251,7 @@ func (m *Module) reserve(ctx context.Context, e *entry) (bool, error) {
 		return false, err
 	}
 	if e.at == 0 {
-		e.at = m.host.Now().Unix()
+		e.at = m.host.Now().UnixMilli()
 	}
 	e.size = e.st.Size() + stampSize
 	if b.count >= m.opt.Messages || b.bytes+e.size > m.opt.Bytes {

@@ -29,7 +29,7 @@ type entry struct {
 	box      *box
 	id       int64
 	seq      int64 // of the ids given for the account
-	at       int64 // when it was kept, in Unix seconds
+	at       int64 // when it was kept, in Unix milliseconds
 	safe     func(error)
 	archived bool // the account's archive has it, too
 
@@ -134,7 +134,7 @@ func (e *entry) appendRow(b []byte) []byte {
 	b = append(b, "<delay xmlns='"+NSDelay+"' from='"...)
 	b = append(b, e.box.account.Domain()...) // never needs escaping: RFC 7622 §3.2
 	b = append(b, "' stamp='"...)
-	b = time.Unix(e.at, 0).UTC().AppendFormat(b, time.RFC3339)
+	b = time.UnixMilli(e.at).UTC().AppendFormat(b, "2006-01-02T15:04:05.000Z") // clients sort by it
 	return append(b, "'>Offline Storage</delay>"+end...)
 }
 

@@ -108,7 +108,7 @@ func TestStoreAndDeliver(t *testing.T) {
 	juliet := s.Connect(chamber)
 	available(juliet, `<priority>1</priority>`)
 	juliet.Expect(`<message from='romeo@example.net/orchard' to='juliet@example.com' xml:lang='en'>` + body +
-		`<delay xmlns='urn:xmpp:delay' from='example.com' stamp='2002-09-10T23:08:25Z'>Offline Storage</delay></message>`)
+		`<delay xmlns='urn:xmpp:delay' from='example.com' stamp='2002-09-10T23:08:25.000Z'>Offline Storage</delay></message>`)
 	waitEmpty(t, s)
 	// Once.
 	juliet.Send(`<presence type='unavailable'/>`).Take()
