@@ -74,6 +74,10 @@ type Options struct {
 	// CRLF says that end-to-end objects were recorded with lines that end in CR LF,
 	// which XML has turned into LF: they are restored on the way out.
 	CRLF bool
+	// Receipts maps XEP-0184 receipts, XEP-0333 markers and XEP-0085 chat states to
+	// the notifications of RFC 5438 and RFC 3994 and back, which RFC 3922 knows
+	// nothing of.
+	Receipts bool
 	// RPID shows RPID activities as <show/> where nothing else tells.
 	RPID bool
 	// Type is the type of messages that come in: "" or "chat".

@@ -6,6 +6,7 @@ import (
 	"unicode/utf8"
 
 	"trivium/bridges/cpim/entity"
+	"trivium/bridges/cpim/imdn"
 	"trivium/bridges/cpim/message"
 	"trivium/core/jid"
 	"trivium/core/stanza"
@@ -31,7 +32,7 @@ func (m *Mapper) parse(text string, env Envelope) (*message.Message, error) {
 
 // Stanzas maps a message to one stanza for each recipient: RFC 3922 §4.2. The
 // error is a *stanza.Error, whose condition tells the other side why nothing was
-// delivered.
+// delivered, or ErrNothing for a notification that XMPP has no word for.
 func (m *Mapper) Stanzas(msg *message.Message, env Envelope, now time.Time) ([]*stanza.Stanza, error) {
 	from, err := m.sender(msg, env)
 	if err != nil {
@@ -44,7 +45,7 @@ func (m *Mapper) Stanzas(msg *message.Message, env Envelope, now time.Time) ([]*
 	// RFC 3922 §4.2.7: it would be asked of the recipient's client, of which we
 	// know nothing.
 	for _, n := range msg.Require {
-		if m.o.Understood == nil || !m.o.Understood(n.Space, n.Local) {
+		if !m.understands(n) {
 			return nil, Mandatory.Error("the message requires " + quoted(n.Local))
 		}
 	}
@@ -59,6 +60,11 @@ func (m *Mapper) Stanzas(msg *message.Message, env Envelope, now time.Time) ([]*
 			}
 		}
 		return out, nil
+	}
+	if m.o.Receipts {
+		if st, ok, err := m.readNotice(msg, from, recipients[0]); ok || err != nil {
+			return toEach(st, from, recipients), err
+		}
 	}
 	text, lang, err := m.text(&msg.Content)
 	if err != nil {
@@ -83,13 +89,33 @@ func (m *Mapper) Stanzas(msg *message.Message, env Envelope, now time.Time) ([]*
 	if m.o.Nick && msg.From.Name != "" {
 		b = stanza.TextEl("http://jabber.org/protocol/nick", "nick", msg.From.Name).AppendXML(b)
 	}
-	first := stanza.New(stanza.Message, m.o.Type, from, recipients[0], idOf(&msg.Content), stanza.Raw(b))
+	id := idOf(&msg.Content)
+	if m.o.Receipts {
+		id, b = readAsked(msg, id, b)
+	}
+	first := stanza.New(stanza.Message, m.o.Type, from, recipients[0], id, stanza.Raw(b))
+	return toEach(first, from, recipients), nil
+}
+
+// toEach returns a stanza for each recipient, nil for no stanza.
+func toEach(first *stanza.Stanza, from jid.JID, recipients []jid.JID) []*stanza.Stanza {
+	if first == nil {
+		return nil
+	}
 	out := make([]*stanza.Stanza, 1, len(recipients))
 	out[0] = first
 	for _, to := range recipients[1:] {
 		out = append(out, first.Readdressed(from, to))
 	}
-	return out, nil
+	return out
+}
+
+// understands tells whether the gateway itself does what Require names.
+func (m *Mapper) understands(n message.Name) bool {
+	if m.o.Receipts && (n.Is(imdn.HeaderNS, "Message-ID") || n.Is(imdn.HeaderNS, "Disposition-Notification")) {
+		return true
+	}
+	return m.o.Understood != nil && m.o.Understood(n.Space, n.Local)
 }
 
 // sender returns who the message is from. Only a trusted peer may say someone else
@@ -213,6 +239,9 @@ func (m *Mapper) reportHeaders(msg *message.Message) {
 		m.lose("DateTime", "is not passed on") // RFC 3922 §4.2.4
 	}
 	for _, h := range msg.Headers {
+		if m.o.Receipts && h.Space == imdn.HeaderNS {
+			continue
+		}
 		m.lose(h.Local+" of "+h.Space, "further headers are not passed on") // RFC 3922 §4.2.6
 	}
 }

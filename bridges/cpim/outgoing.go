@@ -1,6 +1,7 @@
 package cpim
 
 import (
+	"errors"
 	"strings"
 	"time"
 
@@ -20,6 +21,9 @@ type Meta struct {
 	// StanzaID is the id that the server itself has given (XEP-0359), unique in
 	// the domain of the sender; may be empty.
 	StanzaID string
+	// Original is when the message was sent that a receipt is about; zero if
+	// unknown, Received then stands in for it.
+	Original time.Time
 	// MaxForwards is how often the message may still be forwarded. It counts if
 	// Forwarded is set: the message came out of CPIM.
 	MaxForwards int
@@ -70,10 +74,16 @@ func (m *Mapper) Message(st *stanza.Stanza, meta Meta) (*Object, error) {
 		return &Object{EndToEnd: object}, nil
 	}
 	parts, err := m.collect(st)
-	if err != nil {
+	report := m.o.Receipts && errors.Is(err, ErrNothing)
+	if err != nil && !report {
 		return nil, err
 	}
 	msg := &message.Message{Subjects: parts.subjects}
+	if report {
+		if err := m.notice(msg, st, meta); err != nil {
+			return nil, err
+		}
+	}
 	if msg.From, err = m.headerURI(st.From); err != nil {
 		return nil, err
 	}
@@ -89,8 +99,13 @@ func (m *Mapper) Message(st *stanza.Stanza, meta Meta) (*Object, error) {
 			msg.DateTime = parts.stamp
 		}
 	}
-	if err := m.fill(&msg.Content, st, parts.bodies, meta.StanzaID); err != nil {
-		return nil, err
+	if !report {
+		if err := m.fill(&msg.Content, st, parts.bodies, meta.StanzaID); err != nil {
+			return nil, err
+		}
+		if m.o.Receipts {
+			m.askReceipts(msg, st, meta)
+		}
 	}
 	if m.o.Lost != nil {
 		m.report(st)
@@ -264,6 +279,7 @@ func (m *Mapper) report(st *stanza.Stanza) {
 	st.Each(func(c stanza.Child) bool {
 		switch {
 		case c.Is(stanza.NSClient, "body"), c.Is(stanza.NSClient, "subject"), c.Is("urn:xmpp:delay", "delay"):
+		case m.o.Receipts && (c.Space == nsReceipts || c.Space == nsMarkers || c.Space == nsStates):
 		case c.Space == stanza.NSClient:
 			m.lose(c.Local, "has no counterpart") // thread: RFC 3922 §4.1.5
 		default:
