@@ -38,7 +38,7 @@ type tuple struct {
 // Presentity returns a user of whom nothing is known yet. The error is a
 // *stanza.Error: the account has no pres: address.
 func (m *Mapper) Presentity(account jid.JID) (*Presentity, error) {
-	p := &Presentity{m: m, account: account.Bare()}
+	p := &Presentity{m: m, account: account.Bare().Clone()}
 	var err error
 	if p.entity, err = address.URI(address.Pres, account); err == nil {
 		p.contact, err = address.URI(address.IM, account)
@@ -107,6 +107,7 @@ func (p *Presentity) tuple(st *stanza.Stanza, id string) pidf.Tuple {
 			return true
 		}
 		text, lang := textOf(c)
+		text = strings.Clone(text) // kept for long: it must not keep the stanza in memory
 		switch c.Local {
 		case "show":
 			if validShow(text) && t.Basic == pidf.Open {
@@ -117,7 +118,7 @@ func (p *Presentity) tuple(st *stanza.Stanza, id string) pidf.Tuple {
 				lang = st.Lang
 			}
 			if text != "" {
-				t.Notes = append(t.Notes, pidf.Note{Lang: lang, Text: text})
+				t.Notes = append(t.Notes, pidf.Note{Lang: strings.Clone(lang), Text: text})
 			}
 		case "priority":
 			// RFC 3922 §5.1.7: a negative one must not be mapped.

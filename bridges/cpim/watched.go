@@ -180,11 +180,12 @@ func (m *Mapper) shown(doc *pidf.Presence, t *pidf.Tuple, resource string) shown
 	}
 	for i, n := range notes { // RFC 6121 §4.7.2.2: one for each language
 		if !slices.ContainsFunc(notes[:i], func(o pidf.Note) bool { return o.Lang == n.Lang }) {
-			s.notes = append(s.notes, n)
+			// Kept for long: it must not keep the document in memory.
+			s.notes = append(s.notes, pidf.Note{Lang: strings.Clone(n.Lang), Text: strings.Clone(n.Text)})
 		}
 	}
 	if s.open {
-		s.show = m.showOf(doc, t)
+		s.show = strings.Clone(m.showOf(doc, t))
 		if t.Contact.Ranked {
 			s.priority = FromPriority(t.Contact.Priority)
 		}

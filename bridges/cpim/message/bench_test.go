@@ -38,3 +38,20 @@ func BenchmarkAppendTo(b *testing.B) {
 		buf, _ = m.AppendTo(buf[:0])
 	}
 }
+
+func TestAllocations(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	m, err := Parse(typical, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 0, 1024)
+	if n := testing.AllocsPerRun(1000, func() { buf, _ = m.AppendTo(buf[:0]) }); n != 0 {
+		t.Errorf("AppendTo: %v allocations, want 0", n)
+	}
+	if n := testing.AllocsPerRun(1000, func() { _, _ = Parse(typical, Options{}) }); n > 2 {
+		t.Errorf("Parse: %v allocations, want at most 2", n)
+	}
+}
