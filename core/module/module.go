@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"slices"
@@ -182,6 +183,16 @@ func (h *Host) Build(mods ...Module) error {
 	return nil
 }
 
+// Migrate brings the tables of the module of that name up to date, to be called in
+// Register: files holds migrations/NNNNN_name.sql, as store.DB.Migrate wants them.
+func (h *Host) Migrate(name string, files fs.FS) error {
+	sub, err := fs.Sub(files, "migrations")
+	if err != nil {
+		return err
+	}
+	return h.Store.Migrate(context.Background(), name, sub)
+}
+
 // IQ names the handler for requests of a type (stanza.Get, stanza.Set) whose
 // child has this expanded name.
 func (h *Host) IQ(scope Scope, typ, space, local string, fn Handler) {
@@ -253,11 +264,10 @@ func (h *Host) Park(f func(account jid.JID, st *stanza.Stanza, safe func(error))
 	h.park = f
 }
 
-// Bound adds what happens when a session has been bound, before its first
-// stanza. Unbound adds what happens after it has ended; it is called once.
+// Bound adds what happens when a session has been bound, before its first stanza.
 func (h *Host) Bound(f func(context.Context, *Session)) { h.bound = append(h.bound, f) }
 
-// Unbound adds what happens after a session has ended.
+// Unbound adds what happens after a session has ended; f is called once for each.
 func (h *Host) Unbound(f func(context.Context, *Turn, *Session)) { h.unbound = append(h.unbound, f) }
 
 // Removed adds what purges a module's data of an account, in the transaction

@@ -23,7 +23,6 @@ package archive
 import (
 	"context"
 	"embed"
-	"io/fs"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -157,16 +156,11 @@ var migrations embed.FS
 // Register implements module.Module. This module comes before offline storage,
 // which keeps messages with the id they have here, and before carbons.
 func (m *Module) Register(h *module.Host) error {
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return err
-	}
-	ctx := context.Background()
-	if err := h.Store.Migrate(ctx, "archive", files); err != nil {
+	if err := h.Migrate("archive", migrations); err != nil {
 		return err
 	}
 	m.host = h
-	if err := m.journal.open(ctx, m); err != nil {
+	if err := m.journal.open(context.Background(), m); err != nil {
 		return err
 	}
 	m.covered = h.Router.NewFlag()
@@ -190,7 +184,7 @@ func (m *Module) Register(h *module.Host) error {
 	}
 	h.Removed(m.remove)
 
-	ctx, stop := context.WithCancel(ctx)
+	ctx, stop := context.WithCancel(context.Background())
 	m.work.Go(func() { m.background(ctx) })
 	h.OnStop(func() {
 		stop()

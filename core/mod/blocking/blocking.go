@@ -11,7 +11,6 @@ package blocking
 import (
 	"context"
 	"embed"
-	"io/fs"
 	"maps"
 	"slices"
 	"strings"
@@ -90,11 +89,7 @@ var migrations embed.FS
 // Register implements module.Module. Guards run in the order of registration:
 // this module comes before those whose guards answer strangers.
 func (m *Module) Register(h *module.Host) error {
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return err
-	}
-	if err := h.Store.Migrate(context.Background(), "blocking", files); err != nil {
+	if err := h.Migrate("blocking", migrations); err != nil {
 		return err
 	}
 	m.host = h

@@ -9,7 +9,6 @@ import (
 	"database/sql"
 	"embed"
 	"errors"
-	"io/fs"
 	"strconv"
 	"time"
 
@@ -50,11 +49,7 @@ func New(contacts Contacts) *Module {
 
 // Register implements module.Module.
 func (m *Module) Register(h *module.Host) error {
-	sub, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return err
-	}
-	if err := h.Store.Migrate(context.Background(), "lastactivity", sub); err != nil {
+	if err := h.Migrate("lastactivity", migrations); err != nil {
 		return err
 	}
 	m.host, m.started = h, h.Now()

@@ -21,7 +21,6 @@ package offline
 import (
 	"context"
 	"embed"
-	"io/fs"
 	"sync"
 	"sync/atomic"
 
@@ -106,16 +105,11 @@ var migrations embed.FS
 // Register implements module.Module. This module comes before presence, so that
 // nothing overtakes older messages in the moment a session becomes available.
 func (m *Module) Register(h *module.Host) error {
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return err
-	}
-	ctx := context.Background()
-	if err := h.Store.Migrate(ctx, "offline", files); err != nil {
+	if err := h.Migrate("offline", migrations); err != nil {
 		return err
 	}
 	var last int64
-	if err := h.Store.QueryRow(ctx, `SELECT coalesce(max(id), 0) FROM offline`).Scan(&last); err != nil {
+	if err := h.Store.QueryRow(context.Background(), `SELECT coalesce(max(id), 0) FROM offline`).Scan(&last); err != nil {
 		return err
 	}
 	m.host = h

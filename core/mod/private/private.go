@@ -9,7 +9,6 @@ import (
 	"database/sql"
 	"embed"
 	"errors"
-	"io/fs"
 
 	"trivium/core/jid"
 	"trivium/core/module"
@@ -48,11 +47,7 @@ func New(o Options) *Module {
 
 // Register implements module.Module.
 func (m *Module) Register(h *module.Host) error {
-	sub, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return err
-	}
-	if err := h.Store.Migrate(context.Background(), "private", sub); err != nil {
+	if err := h.Migrate("private", migrations); err != nil {
 		return err
 	}
 	m.db = h.Store

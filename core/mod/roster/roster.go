@@ -13,7 +13,6 @@ package roster
 import (
 	"context"
 	"embed"
-	"io/fs"
 
 	"trivium/core/jid"
 	"trivium/core/module"
@@ -101,11 +100,7 @@ var migrations embed.FS
 
 // Register implements module.Module.
 func (m *Module) Register(h *module.Host) error {
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return err
-	}
-	if err := h.Store.Migrate(context.Background(), "roster", files); err != nil {
+	if err := h.Migrate("roster", migrations); err != nil {
 		return err
 	}
 	m.host = h
