@@ -27,6 +27,8 @@ type managed struct {
 	id   string        // the SM-ID
 	max  time.Duration // that it waits for its peer; 0: it cannot be resumed
 
+	handing sync.Mutex // held while what waits for the peer is handed back
+
 	mu       sync.Mutex
 	owner    *session      // the stream that carries it; nil while there is none
 	free     chan struct{} // closed when owner has let it go; nil while nobody waits for that
@@ -405,16 +407,25 @@ func (m *managed) kick(e *stream.Error) {
 	case owner != nil:
 		owner.kick(e)
 		if e != nil {
-			m.peer.Drop()
+			m.drop()
 		}
 	case e != nil:
 		m.expire()
 	}
 }
 
+// drop hands back what waits for the peer, and returns when that has been done.
+func (m *managed) drop() {
+	m.handing.Lock()
+	defer m.handing.Unlock()
+	m.peer.Drop()
+}
+
 // expire ends a session that has no stream: what waits for its peer goes where it
 // would have gone without the session, in order (XEP-0198 §4).
 func (m *managed) expire() {
+	m.handing.Lock()
+	defer m.handing.Unlock()
 	m.mu.Lock()
 	if m.over || m.owner != nil {
 		m.mu.Unlock()

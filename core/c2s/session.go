@@ -104,7 +104,11 @@ func (s *session) finish(ctx context.Context, err error) {
 		_, lost = s.conn.Read(nil)
 	}
 	s.conn.Abort()
-	if ends {
+	switch {
+	case !ends:
+	case s.managed != nil:
+		s.managed.drop()
+	default:
 		s.peer.Drop() // what has not left by now never will
 	}
 	s.svc.forget(s)
