@@ -191,20 +191,25 @@ func (m *Module) returned(account jid.JID, p *module.Packet) bool {
 // older ones; then order matters less than the account's other resources.
 const patience = 5 * time.Second
 
-// queue takes a message for a session that is still getting older ones.
-func (m *Module) queue(ctx context.Context, p *module.Packet) error {
-	behind := false
+// behind tells whether a session that a message is for is still getting older ones.
+func (m *Module) behind(p *module.Packet) bool {
 	for _, s := range p.Account.Sessions() {
 		if s.Has(m.draining) && wants(s) && (p.Stanza.To.IsBare() || p.Stanza.To == s.JID) {
-			behind = true
+			return true
 		}
 	}
-	if !behind || p.Parked == nil && eligible(p.Stanza) != nil {
+	return false
+}
+
+// queue takes a message for a session that is still getting older ones.
+func (m *Module) queue(ctx context.Context, p *module.Packet) error {
+	if !m.behind(p) || p.Parked == nil && eligible(p.Stanza) != nil {
 		return nil
 	}
 	b := m.open(p.Stanza.To.Bare())
 	defer m.close(b)
-	if !b.draining || b.flight != nil && m.host.Now().Sub(b.flight.since) > patience {
+	// Without a drain the session is about to look whether there is anything for one.
+	if !m.behind(p) || b.flight != nil && m.host.Now().Sub(b.flight.since) > patience {
 		return nil
 	}
 	at := int64(0)
