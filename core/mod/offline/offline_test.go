@@ -101,14 +101,25 @@ func TestStoreAndDeliver(t *testing.T) {
     Too flattering-sweet to be substantial.
   </body>`
 	s.Advance(time.Until(time.Date(2002, 9, 10, 23, 8, 25, 0, time.UTC)))
+	before := s.Now().Truncate(time.Millisecond)
 	romeo.Send(`<message to='juliet@example.com' xml:lang='en'>` + body + `</message>`)
 	romeo.Quiet()
+	after := s.Now()
 	sync1(t, s)
 	s.Advance(time.Hour)
 	juliet := s.Connect(chamber)
 	available(juliet, `<priority>1</priority>`)
-	juliet.Expect(`<message from='romeo@example.net/orchard' to='juliet@example.com' xml:lang='en'>` + body +
-		`<delay xmlns='urn:xmpp:delay' from='example.com' stamp='2002-09-10T23:08:25.000Z'>Offline Storage</delay></message>`)
+	got := juliet.Next()
+	want := `<message from='romeo@example.net/orchard' to='juliet@example.com' xml:lang='en'>` + body +
+		`<delay xmlns='urn:xmpp:delay' from='example.com' stamp='*'>Offline Storage</delay></message>`
+	if d := modtest.Diff(want, got); d != "" {
+		t.Errorf("%s\n got %s\nwant %s", d, got, want)
+	}
+	_, stamp, _ := strings.Cut(got, "stamp='")
+	stamp, _, _ = strings.Cut(stamp, "'")
+	if at, err := time.Parse("2006-01-02T15:04:05.000Z", stamp); err != nil || at.Before(before) || at.After(after) {
+		t.Errorf("stamp %q is not between %v and %v", stamp, before, after)
+	}
 	waitEmpty(t, s)
 	// Once.
 	juliet.Send(`<presence type='unavailable'/>`).Take()
