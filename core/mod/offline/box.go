@@ -225,7 +225,7 @@ func (m *Module) queue(ctx context.Context, p *module.Packet) error {
 	return nil // no room: out of order is better than not at all
 }
 
-// put stores a message that came at a time in Unix seconds, 0 for now; the box is
+// put stores a message that came at a time in Unix milliseconds, 0 for now; the box is
 // locked. It returns ErrHandled when the message has been taken over.
 func (m *Module) put(ctx context.Context, b *box, p *module.Packet, at int64) error {
 	e := &entry{m: m, box: b, st: p.Stanza, state: mail, receipt: p.Receipt, at: at, archived: p.ArchiveID != 0}

@@ -177,7 +177,7 @@ func (e *entry) done(err error) {
 		m.host.Log.Error("offline message was not stored", "account", b.account.String(), "err", err)
 		if was == mail {
 			// The store's own goroutine must not wait for what a bounce may read.
-			go m.bounce(st, err)
+			go m.bounce(st, &stanza.Error{Condition: stanza.ResourceConstraint, Cause: err})
 		}
 	case was == mail:
 		m.Stats.Stored.Add(1)
@@ -187,8 +187,8 @@ func (e *entry) done(err error) {
 }
 
 // bounce tells the sender that a message could not be kept.
-func (m *Module) bounce(st *stanza.Stanza, cause error) {
+func (m *Module) bounce(st *stanza.Stanza, err error) {
 	var t module.Turn
-	m.host.Router.Bounce(context.Background(), &t, st, &stanza.Error{Condition: stanza.ResourceConstraint, Cause: cause})
+	m.host.Router.Bounce(context.Background(), &t, st, err)
 	t.Flush()
 }

@@ -140,11 +140,7 @@ func (m *Module) again(st *stanza.Stanza, at int64) {
 		m.wake(b)
 		return
 	}
-	go func() { // the caller may hold locks that a bounce asks for
-		var t module.Turn
-		m.host.Router.Bounce(context.Background(), &t, st, err)
-		t.Flush()
-	}()
+	go m.bounce(st, err) // the caller may hold locks that a bounce asks for
 }
 
 // deletion takes rows that sessions have got out of the store, as many as there
