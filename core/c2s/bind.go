@@ -35,14 +35,10 @@ func (s *session) afterLogin() features {
 // awaitBind waits for the request to bind a resource (RFC 6120 §7.6, §7.7), or to
 // resume a session.
 func awaitBind(ctx context.Context, s *session) (state, error) {
-	ev, err := s.conn.Read(nil)
+	ev, err := s.next()
 	switch {
 	case err != nil:
 		return nil, err
-	case ev.Kind == stream.Closed:
-		return nil, nil
-	case ev.Kind == stream.Opened:
-		return nil, stream.Err(stream.NotAuthorized, "no stream restart is due")
 	case ev.Is(NSManage, "resume"): // XEP-0198 §5
 		reply, ok := s.resume(ctx, ev.Tree())
 		if err := s.send(reply); err != nil || !ok {

@@ -3,7 +3,6 @@ package c2s
 import (
 	"context"
 	"errors"
-	"io"
 	"net/netip"
 
 	"trivium/core/auth"
@@ -66,14 +65,10 @@ func (s *session) remote() netip.Addr {
 
 // awaitLogin waits for STARTTLS or SASL (RFC 6120 §5.4.2, §6.4.2).
 func awaitLogin(ctx context.Context, s *session) (state, error) {
-	ev, err := s.conn.Read(nil)
+	ev, err := s.next()
 	switch {
 	case err != nil:
 		return nil, err
-	case ev.Kind == stream.Closed:
-		return nil, nil
-	case ev.Kind == stream.Opened:
-		return nil, stream.Err(stream.NotAuthorized, "no stream restart is due")
 	case ev.Is(nsTLS, "starttls"):
 		return startTLS, nil
 	case ev.Is(nsSASL, "auth"):
@@ -157,12 +152,10 @@ func (s *session) exchange(ctx context.Context, space string, ex sasl.Exchange, 
 		if err := s.send(stanza.TextEl(space, "challenge", encode(out))); err != nil {
 			return nil, err
 		}
-		ev, err := s.conn.Read(nil)
+		ev, err := s.next()
 		switch {
 		case err != nil:
 			return nil, err
-		case ev.Kind == stream.Closed:
-			return nil, io.EOF
 		case ev.Is(space, "response"):
 			if in, err = decode(space, ev.Tree().Text()); err != nil {
 				return nil, err
@@ -185,9 +178,6 @@ func (s *session) exchange(ctx context.Context, space string, ex sasl.Exchange, 
 func (s *session) refuse(space string, ex sasl.Exchange, err error) (state, error) {
 	var f *sasl.Failure
 	if !errors.As(err, &f) {
-		if errors.Is(err, io.EOF) {
-			return nil, nil // closed in order
-		}
 		return nil, err
 	}
 	s.svc.Stats.LoginsBad.Add(1)

@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
-	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -337,12 +336,10 @@ func (s *session) runTasks(ctx context.Context, tasks []task, data []byte) ([]by
 			if err := s.send(out); err != nil {
 				return nil, err
 			}
-			ev, err := s.conn.Read(nil)
+			ev, err := s.next()
 			switch {
 			case err != nil:
 				return nil, err
-			case ev.Kind == stream.Closed:
-				return nil, io.EOF
 			case ev.Is(nsSASL2, "abort"):
 				return nil, &sasl.Failure{Condition: sasl.Aborted}
 			case !ev.Is(nsSASL2, due):

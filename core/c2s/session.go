@@ -56,6 +56,9 @@ func (s *session) negotiate(ctx context.Context) {
 		}
 		return err
 	})
+	if err == errClosed {
+		err = nil
+	}
 	if err != nil || s.peer == nil {
 		s.finish(ctx, err)
 		return
@@ -148,6 +151,25 @@ func (s *session) unbind(ctx context.Context, orderly bool) {
 	}
 	s.svc.modules.SessionUnbound(ctx, &s.turn, s.peer)
 	s.turn.Flush()
+}
+
+// errClosed says that the peer has closed its stream in order.
+var errClosed = errors.New("c2s: the peer has closed its stream")
+
+// next reads one element of a negotiation. The error is errClosed when there will be
+// no more, a *stream.Error when the peer opens another stream that is not due (RFC
+// 6120 §4.3.3), or the connection's.
+func (s *session) next() (stream.Event, error) {
+	ev, err := s.conn.Read(nil)
+	if err == nil {
+		switch ev.Kind {
+		case stream.Closed:
+			err = errClosed
+		case stream.Opened:
+			err = stream.Err(stream.NotAuthorized, "no stream restart is due")
+		}
+	}
+	return ev, err
 }
 
 // send writes negotiation elements, before the session has an outbox.
