@@ -86,7 +86,7 @@ func (a *arrival) done(error) {
 	m.due = m.due || answer
 	m.mu.Unlock()
 	if answer {
-		m.svc.owe(m)
+		m.svc.debts.owe(m)
 	}
 }
 
@@ -117,6 +117,10 @@ func (m *managed) settle() uint32 {
 	m.received = m.handled
 	return m.handled
 }
+
+// answerMax is how long an <r/> may go without an answer: then it is told what is
+// safe so far.
+const answerMax = 5 * time.Second
 
 // askedMax is how many <r/> are remembered; one answer does for the others.
 const askedMax = 32

@@ -27,7 +27,7 @@ func (s *session) bindFeatures() features {
 func (s *session) afterLogin() features {
 	f := features(s.svc.modules.StreamFeatures(module.AfterLogin, s.host.Domain.Domain()))
 	if s.managed == nil { // else Bind 2 has enabled it
-		f = append(f, stanza.El(NSManage, "sm"))
+		f = append(f, stanza.El(nsManage, "sm"))
 	}
 	return append(f, limits(s.opts.After, s.opts.PingAfter))
 }
@@ -39,13 +39,13 @@ func awaitBind(ctx context.Context, s *session) (state, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case ev.Is(NSManage, "resume"): // XEP-0198 §5
-		reply, ok := s.resume(ctx, ev.Tree())
+	case ev.Is(nsManage, "resume"): // XEP-0198 §5
+		reply, ok := s.resume(ev.Tree())
 		if err := s.send(reply); err != nil || !ok {
 			return awaitBind, err
 		}
 		return nil, s.resumed()
-	case ev.Is(NSManage, "enable"):
+	case ev.Is(nsManage, "enable"):
 		return awaitBind, s.send(failed("unexpected-request")) // XEP-0198 §3: before a resource is bound
 	case !ev.Is(stanza.NSClient, "iq"):
 		return nil, stream.Err(stream.NotAuthorized, "a resource is to be bound first") // RFC 6120 §7.1
@@ -86,35 +86,40 @@ func (s *session) restrain() {
 	}
 }
 
+// boundTo makes peer the session that the stream carries: the login is over.
+func (s *session) boundTo(peer *router.Session) {
+	s.peer, s.login = peer, nil
+	s.restrain()
+	s.svc.watch(s)
+}
+
+// generated returns the account's address with a resource of our making.
+func (s *session) generated(resource string) jid.JID {
+	j, err := s.account.WithResource(resource)
+	if err != nil {
+		panic("c2s: a generated resource is valid: " + err.Error())
+	}
+	return j
+}
+
 // bind makes the session reachable under the resource asked for, or one of ours.
 func (s *session) bind(ctx context.Context, rq *stanza.Stanza, resource string) error {
-	fresh := func() jid.JID {
-		j, err := s.account.WithResource(newID(9))
-		if err != nil {
-			panic("c2s: a hexadecimal resource is valid: " + err.Error())
-		}
-		return j
+	fresh := func() jid.JID { return s.generated(newID(9)) }
+	full, err := s.account.WithResource(resource)
+	switch {
+	case resource == "":
+		full = fresh()
+	case err != nil:
+		return &stanza.Error{Condition: stanza.BadRequest, Text: "not a valid resource", Cause: err} // RFC 6120 §7.7.2.1
 	}
-	full := fresh()
-	if resource != "" {
-		j, err := s.account.WithResource(resource)
-		if err != nil {
-			return &stanza.Error{Condition: stanza.BadRequest, Text: "not a valid resource", Cause: err} // RFC 6120 §7.7.2.1
-		}
-		full = j
-	}
-	opts := s.opts
 	peer, err := s.svc.router.Bind(router.Binding{
-		JID: full, Conn: s.conn, Conflict: opts.Conflict, MaxSessions: opts.MaxSessions, OutboxLimit: opts.Outbox,
-		Rename: fresh, Kick: s.kick,
-		Held: true,
+		JID: full, Conn: s.conn, Conflict: s.opts.Conflict, MaxSessions: s.opts.MaxSessions, OutboxLimit: s.opts.Outbox,
+		Rename: fresh, Kick: s.kick, Held: true,
 	})
 	if err != nil {
 		return err
 	}
-	s.peer, s.login = peer, nil
-	s.restrain()
-	s.svc.settle(s)
+	s.boundTo(peer)
 	s.svc.modules.SessionBound(ctx, peer)
 	peer.Begin(stanza.Raw(stanza.New(stanza.IQ, stanza.Result, jid.JID{}, jid.JID{}, rq.ID,
 		stanza.El(nsBind, "bind", stanza.TextEl(nsBind, "jid", peer.JID.String()))).String()))

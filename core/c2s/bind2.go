@@ -20,7 +20,7 @@ func (s *session) bind2Feature() *stanza.Element {
 	for _, f := range s.svc.modules.InlineFeatures() {
 		list.Add(stanza.El(nsBind2, "feature").Set("var", f))
 	}
-	list.Add(stanza.El(nsBind2, "feature").Set("var", NSManage)) // XEP-0198 §8.1
+	list.Add(stanza.El(nsBind2, "feature").Set("var", nsManage)) // XEP-0198 §8.1
 	return stanza.El(nsBind2, "bind", list)
 }
 
@@ -40,11 +40,7 @@ func (s *session) resource2(rq *loginRequest) jid.JID {
 			return full
 		}
 	}
-	full, err := s.account.WithResource(id)
-	if err != nil {
-		panic("c2s: a generated resource is valid: " + err.Error())
-	}
-	return full
+	return s.generated(id)
 }
 
 // bind2 makes the session reachable, switches on what was asked for, and sends what
@@ -57,29 +53,27 @@ func (s *session) bind2(ctx context.Context, rq *loginRequest, success func(jid.
 		Conflict: router.ConflictReplace,
 		Kick:     s.kick, Held: true,
 	}
-	enable := rq.bind.Child(NSManage, "enable")
+	enable := rq.bind.Child(nsManage, "enable")
 	if enable != nil {
 		b.Manage = s.opts.Unacked // all that waits comes behind <enabled/>
 	}
 	peer, err := s.svc.router.Bind(b)
-	if full(err) && s.supersede(b.Client, nil) {
+	if crowded(err) && s.supersede(b.Client, nil) {
 		peer, err = s.svc.router.Bind(b)
 	}
-	if full(err) {
+	if crowded(err) {
 		return &stream.Error{Condition: stream.ResourceConstraint, Cause: err} // RFC 6120 §7.6.2.1; there is no iq to answer
 	} else if err != nil {
 		return err
 	}
-	s.peer, s.login = peer, nil
-	s.restrain()
-	s.svc.settle(s)
+	s.boundTo(peer)
 	bound := stanza.Payloads{stanza.Raw("<bound xmlns='" + nsBind2 + "'>")}
 	if enable != nil {
 		bound = append(bound, s.enable(enable))
 	}
 	s.svc.modules.SessionBound(ctx, peer)
 	for _, el := range rq.bind.Children("", "") {
-		if el.Space == nsBind2 || el.Space == NSManage {
+		if el.Space == nsBind2 || el.Space == nsManage {
 			continue
 		}
 		reply, err := s.svc.modules.SwitchOn(ctx, peer, &s.turn, el)
@@ -99,8 +93,8 @@ func (s *session) bind2(ctx context.Context, rq *loginRequest, success func(jid.
 	return nil
 }
 
-// full tells whether an account has all the sessions that it may have.
-func full(err error) bool {
+// crowded tells by an error of Bind that an account has all the sessions that it may have.
+func crowded(err error) bool {
 	var e *stanza.Error
 	return errors.As(err, &e) && e.Condition == stanza.ResourceConstraint
 }

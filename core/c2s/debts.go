@@ -6,17 +6,17 @@ import (
 	"trivium/core/router"
 )
 
-// debts are the sessions whose peers are owed an <a/>.
+// debts are the sessions whose peers are owed an <a/>. Whoever makes a message safe
+// does not write to others: it owes, and a payer writes.
 type debts struct {
 	mu     sync.Mutex
 	list   []*managed
 	payers int // goroutines that will look at list
 }
 
-// owe has an <a/> written soon. Whoever makes a message safe does not write to
-// others, unless it is a session's goroutine, which says so with pay.
-func (svc *Service) owe(m *managed) {
-	d := &svc.debts
+// owe has an <a/> written soon: by a session's goroutine that is within pay, or else
+// by one that is started for it.
+func (d *debts) owe(m *managed) {
 	d.mu.Lock()
 	d.list = append(d.list, m)
 	start := d.payers == 0
@@ -25,34 +25,32 @@ func (svc *Service) owe(m *managed) {
 	}
 	d.mu.Unlock()
 	if start {
-		go svc.payAll()
+		go d.payAll()
 	}
 }
 
 // payAll writes what is owed until nothing is.
-func (svc *Service) payAll() {
+func (d *debts) payAll() {
 	var t router.Turn
-	for svc.payDebts(&t) {
+	for d.paySome(&t) {
 		t.Flush()
 	}
 }
 
 // pay runs f, which may make messages of others safe, and appends what their peers
 // are then owed to the caller's turn: it goes out with what else there is for them.
-func (svc *Service) pay(t *router.Turn, f func()) {
-	d := &svc.debts
+func (d *debts) pay(t *router.Turn, f func()) {
 	d.mu.Lock()
 	d.payers++
 	d.mu.Unlock()
 	f()
-	for svc.payDebts(t) {
+	for d.paySome(t) {
 	}
 }
 
-// payDebts pays those who are owed now. It reports false when there was nobody; the
+// paySome pays those who are owed now. It reports false when there was nobody; the
 // caller is then no payer any more.
-func (svc *Service) payDebts(t *router.Turn) bool {
-	d := &svc.debts
+func (d *debts) paySome(t *router.Turn) bool {
 	d.mu.Lock()
 	list := d.list
 	d.list = nil

@@ -73,7 +73,7 @@ func awaitLogin(ctx context.Context, s *session) (state, error) {
 		return startTLS, nil
 	case ev.Is(nsSASL, "auth"):
 		return s.authenticate(ctx, ev.Tree())
-	case ev.Is(NSManage, "enable"), ev.Is(NSManage, "resume"):
+	case ev.Is(nsManage, "enable"), ev.Is(nsManage, "resume"):
 		return awaitLogin, s.send(failed("unexpected-request")) // XEP-0198 §3
 	case ev.Is(nsSASL2, "authenticate"):
 		return s.authenticate2(ctx, ev.Tree())

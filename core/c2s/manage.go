@@ -1,7 +1,7 @@
+//spec:xep-0198 1.6.1 complete | Stream Management | acknowledgements, and resumption over any framing; also inside SASL2 and Bind 2; no location
 package c2s
 
 import (
-	"context"
 	"strconv"
 	"time"
 
@@ -9,8 +9,8 @@ import (
 	"trivium/core/stream"
 )
 
-// NSManage is the namespace of stream management (XEP-0198 §12).
-const NSManage = "urn:xmpp:sm:3"
+// nsManage is the namespace of stream management (XEP-0198 §12).
+const nsManage = "urn:xmpp:sm:3"
 
 // manage takes what a client sends of stream management on a bound stream.
 func (s *session) manage(ev *stream.Event) error {
@@ -49,7 +49,7 @@ func (s *session) newManaged(enable *stanza.Element) *managed {
 			m.max = min(m.max, time.Duration(wish)*time.Second)
 		}
 	}
-	s.svc.keep(m)
+	s.svc.registry.keep(m)
 	s.peer.OnKick(m.kick)
 	s.managed = m
 	return m
@@ -57,7 +57,7 @@ func (s *session) newManaged(enable *stanza.Element) *managed {
 
 // enabled is the answer to <enable/>.
 func (m *managed) enabled() stanza.Payload {
-	el := stanza.El(NSManage, "enabled")
+	el := stanza.El(nsManage, "enabled")
 	if m.max > 0 {
 		el.Set("id", m.id).Set("resume", "true").Set("max", strconv.Itoa(int(m.max/time.Second)))
 	}
@@ -73,7 +73,7 @@ func (s *session) enable(el *stanza.Element) stanza.Payload { return s.newManage
 func (s *session) acknowledge(h uint32) error {
 	var sent uint32
 	var ok bool
-	s.svc.pay(&s.turn, func() { sent, ok = s.peer.Acknowledge(h) })
+	s.svc.debts.pay(&s.turn, func() { sent, ok = s.peer.Acknowledge(h) })
 	if ok {
 		return nil
 	}
@@ -81,7 +81,7 @@ func (s *session) acknowledge(h uint32) error {
 	return &stream.Error{
 		Condition: stream.UndefinedCondition,
 		Text:      "You acknowledged " + strconv.FormatUint(uint64(h), 10) + " stanzas, but I only sent you " + strconv.FormatUint(uint64(sent), 10) + " so far.",
-		App: stanza.El(NSManage, "handled-count-too-high").
+		App: stanza.El(nsManage, "handled-count-too-high").
 			Set("h", strconv.FormatUint(uint64(h), 10)).Set("send-count", strconv.FormatUint(uint64(sent), 10)).String(),
 	}
 }
@@ -97,27 +97,27 @@ func counter(ev *stream.Event) (uint32, bool) {
 type ack uint32
 
 func (h ack) AppendXML(dst []byte) []byte {
-	dst = append(dst, "<a xmlns='"+NSManage+"' h='"...)
+	dst = append(dst, "<a xmlns='"+nsManage+"' h='"...)
 	dst = strconv.AppendUint(dst, uint64(h), 10)
 	return append(dst, "'/>"...)
 }
 
 // failed is the answer to <enable/> and <resume/> that do not work (XEP-0198 §6).
 func failed(condition string) *stanza.Element {
-	return stanza.El(NSManage, "failed", stanza.El(stanza.NSStanzas, condition))
+	return stanza.El(nsManage, "failed", stanza.El(stanza.NSStanzas, condition))
 }
 
 // resume takes <resume/> of an authenticated stream that is not bound (XEP-0198
 // §5). With ok the stream now belongs to the former session; reply is to be sent
 // first, and then resumed is to be called. Otherwise reply is the <failed/> to
 // send.
-func (s *session) resume(_ context.Context, el *stanza.Element) (reply stanza.Payload, ok bool) {
+func (s *session) resume(el *stanza.Element) (reply stanza.Payload, ok bool) {
 	id := el.Attr("previd")
 	h, err := strconv.ParseUint(el.Attr("h"), 10, 32)
 	if err != nil || id == "" {
 		return failed("bad-request"), false
 	}
-	m, last, known := s.svc.resumable(id, s.account)
+	m, last, known := s.svc.registry.resumable(id, s.account)
 	if m == nil {
 		s.svc.Stats.ResumesBad.Add(1)
 		el := failed("item-not-found")
@@ -127,13 +127,14 @@ func (s *session) resume(_ context.Context, el *stanza.Element) (reply stanza.Pa
 		return el, false
 	}
 	if !m.claim(s) {
+		s.svc.Stats.ResumesBad.Add(1)
 		return failed("item-not-found"), false
 	}
 	s.svc.Stats.Resumes.Add(1)
 	s.peer, s.managed, s.login = m.peer, m, nil
 	s.resumeFrom = uint32(h)
 	in := m.settle()
-	return stanza.El(NSManage, "resumed").Set("previd", id).Set("h", strconv.FormatUint(uint64(in), 10)), true
+	return stanza.El(nsManage, "resumed").Set("previd", id).Set("h", strconv.FormatUint(uint64(in), 10)), true
 }
 
 // resumed sends what the peer has not acknowledged, and goes on. An error ends the
@@ -141,7 +142,7 @@ func (s *session) resume(_ context.Context, el *stanza.Element) (reply stanza.Pa
 func (s *session) resumed() error {
 	s.restrain()
 	s.peer.Touch(time.Now())
-	s.svc.settle(s)
+	s.svc.watch(s)
 	if err := s.acknowledge(s.resumeFrom); err != nil {
 		return err
 	}

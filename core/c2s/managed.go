@@ -140,7 +140,7 @@ func (m *managed) expire() {
 	m.mu.Unlock()
 	m.svc.Stats.Hibernated.Add(-1)
 	var t router.Turn
-	m.svc.lapse(m)
+	m.svc.registry.lapse(m)
 	m.svc.router.Unbind(m.peer)
 	m.svc.modules.SessionUnbound(context.Background(), &t, m.peer)
 	t.Flush()

@@ -1,6 +1,8 @@
 package c2s
 
 import (
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -12,7 +14,7 @@ import (
 type registry struct {
 	mu     sync.Mutex
 	live   map[string]*managed // by SM-ID
-	lapsed map[string]lapse
+	lapsed map[string]lapse    // by SM-ID
 }
 
 // lapse is what is remembered of a session that has expired (XEP-0198 §5).
@@ -28,23 +30,22 @@ const (
 	lapseTime = 24 * time.Hour
 )
 
+func newRegistry() registry {
+	return registry{live: map[string]*managed{}, lapsed: map[string]lapse{}}
+}
+
 // keep makes a session known.
-func (svc *Service) keep(m *managed) {
-	r := &svc.registry
+func (r *registry) keep(m *managed) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.live == nil {
-		r.live, r.lapsed = map[string]*managed{}, map[string]lapse{}
-	}
 	r.live[m.id] = m
 }
 
 // lapse makes a session that is over one that was.
-func (svc *Service) lapse(m *managed) {
+func (r *registry) lapse(m *managed) {
 	m.mu.Lock()
 	l := lapse{m.peer.Account.Bare, m.handled, time.Now().Add(lapseTime)}
 	m.mu.Unlock()
-	r := &svc.registry
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.live, m.id)
@@ -54,8 +55,7 @@ func (svc *Service) lapse(m *managed) {
 }
 
 // resumable finds a session of the account, or what its 'h' was at the end.
-func (svc *Service) resumable(id string, account jid.JID) (m *managed, handled uint32, known bool) {
-	r := &svc.registry
+func (r *registry) resumable(id string, account jid.JID) (m *managed, handled uint32, known bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if m := r.live[id]; m != nil && m.max > 0 && m.peer.Account.Bare == account {
@@ -65,16 +65,12 @@ func (svc *Service) resumable(id string, account jid.JID) (m *managed, handled u
 	return nil, l.handled, ok && l.account == account
 }
 
-// answerMax is how long an <r/> may go without an answer: then it is told what is
-// safe so far.
-const answerMax = 5 * time.Second
-
-// sweep ends sessions that have waited too long for their peers, and answers
-// those that have.
-func (svc *Service) sweep(now time.Time) {
-	r := &svc.registry
-	var late, slow []*managed
+// look returns the sessions that have waited too long for their peers, and those
+// whose peers wait too long for an answer; the latter are due from then on. Lapses
+// that are old enough it forgets.
+func (r *registry) look(now time.Time) (late, slow []*managed) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	for _, m := range r.live {
 		m.mu.Lock()
 		switch {
@@ -91,25 +87,31 @@ func (svc *Service) sweep(now time.Time) {
 			delete(r.lapsed, id)
 		}
 	}
-	r.mu.Unlock()
+	return late, slow
+}
+
+// all returns the sessions that have not lapsed.
+func (r *registry) all() []*managed {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.AppendSeq(make([]*managed, 0, len(r.live)), maps.Values(r.live))
+}
+
+// sweep ends sessions that have waited too long for their peers, and answers peers
+// that have waited too long for us.
+func (svc *Service) sweep(now time.Time) {
+	late, slow := svc.registry.look(now)
 	for _, m := range late {
 		m.expire()
 	}
 	for _, m := range slow {
-		svc.owe(m)
+		svc.debts.owe(m)
 	}
 }
 
 // expireAll ends every session that waits for its peer.
 func (svc *Service) expireAll() {
-	r := &svc.registry
-	r.mu.Lock()
-	all := make([]*managed, 0, len(r.live))
-	for _, m := range r.live {
-		all = append(all, m)
-	}
-	r.mu.Unlock()
-	for _, m := range all {
+	for _, m := range svc.registry.all() {
 		m.expire()
 	}
 }

@@ -39,7 +39,7 @@ func (s *session) authentication() *stanza.Element {
 	for _, name := range s.login.offer2.Mechanisms() {
 		el.Add(stanza.TextEl(nsSASL2, "mechanism", name))
 	}
-	inline := stanza.El(nsSASL2, "inline", s.bind2Feature(), stanza.El(NSManage, "sm")) // XEP-0198 §8.2
+	inline := stanza.El(nsSASL2, "inline", s.bind2Feature(), stanza.El(nsManage, "sm")) // XEP-0198 §8.2
 	if names := s.login.offer2.TokenMechanisms(); len(names) > 0 {
 		// XEP-0484 §3.1. There is no early data in our TLS.
 		fast := stanza.El(nsFAST, "fast")
@@ -126,7 +126,7 @@ func parseLogin(el *stanza.Element) (rq loginRequest, err error) {
 	for _, up := range el.Children(nsUpgrade, "upgrade") {
 		rq.upgrades = append(rq.upgrades, strings.TrimSpace(up.Text()))
 	}
-	rq.resume = el.Child(NSManage, "resume")
+	rq.resume = el.Child(nsManage, "resume")
 	rq.bind = el.Child(nsBind2, "bind")
 	return rq, nil
 }
@@ -277,7 +277,7 @@ func (s *session) proceed(ctx context.Context, rq *loginRequest, data []byte, gr
 	var inline stanza.Payloads
 	if rq.resume != nil {
 		// XEP-0198 §8.2: before anything else, and if it works instead of it.
-		reply, ok := s.resume(ctx, rq.resume)
+		reply, ok := s.resume(rq.resume)
 		inline = append(inline, reply)
 		if ok {
 			if err := s.send(success(data, s.peer.JID, inline, grant)); err != nil {

@@ -1,8 +1,10 @@
-// Package c2s is the session of a client: negotiation, authentication, binding,
-// and then the loop that takes stanzas from the connection to the router.
+// Package c2s is the stream of a client: negotiation, authentication, binding, and
+// then the loop that takes stanzas from the connection to the router.
 //
-// One goroutine owns a session from its first octet to its last. What others
-// send to it goes through its router.Session; what ends it from outside is Kick.
+// One goroutine owns a stream from its first octet to its last. What others send to
+// it goes through its router.Session; what ends it from outside is Kick. With stream
+// management (XEP-0198) the router.Session outlives the stream: a managed session is
+// carried by one stream after the other, and waits in between.
 //
 //spec:rfc-6120 complete | XMPP: Core | §4-§8: client streams: header, features, STARTTLS, SASL, bind, errors
 //spec:xep-0440 1.0.0 complete | SASL Channel-Binding Type Capability | channel binding types announced
@@ -143,7 +145,7 @@ func New(r *router.Router, mods *module.Host, opts Options) *Service {
 	svc := &Service{
 		router: r, modules: mods, log: opts.Logger, hosts: map[string]*virtualHost{},
 		young: map[*session]struct{}{}, bound: map[*session]struct{}{}, from: map[netip.Addr]int{},
-		quit: make(chan struct{}),
+		quit: make(chan struct{}), registry: newRegistry(),
 	}
 	svc.opts.Store(&opts)
 	for _, h := range opts.Hosts {
@@ -218,16 +220,16 @@ func (svc *Service) forget(s *session) {
 	svc.idle.Done()
 }
 
-// forgetBound takes a stream from those that are watched for silence.
-func (svc *Service) forgetBound(s *session) {
+// unwatch takes a stream from those that are watched for silence.
+func (svc *Service) unwatch(s *session) {
 	svc.mu.Lock()
 	delete(svc.bound, s)
 	svc.mu.Unlock()
 }
 
-// settle moves a session from those with a deadline to those that are watched
+// watch moves a session from those with a deadline to those that are watched
 // for silence.
-func (svc *Service) settle(s *session) {
+func (svc *Service) watch(s *session) {
 	svc.mu.Lock()
 	svc.grownUp(s)
 	svc.bound[s] = struct{}{}

@@ -97,7 +97,7 @@ func (s *session) finish(ctx context.Context, err error) {
 	if s.managed != nil {
 		// XEP-0198 §7: a stream that was not closed is unfinished.
 		ends = !s.managed.release(s, end != nil || err == nil || s.kicked.Load())
-		s.svc.forgetBound(s)
+		s.svc.unwatch(s)
 	}
 	if ends {
 		s.unbind(ctx, end != nil || err == nil)
@@ -142,7 +142,7 @@ func (s *session) kick(e *stream.Error) {
 // what waits for the peer is still sent.
 func (s *session) unbind(ctx context.Context, orderly bool) {
 	if s.managed != nil {
-		s.svc.lapse(s.managed)
+		s.svc.registry.lapse(s.managed)
 	}
 	s.svc.router.Unbind(s.peer)
 	if orderly {
@@ -237,7 +237,7 @@ func (s *session) receive(ctx context.Context, ev *stream.Event) error {
 			return stream.Err(stream.InvalidNamespace, "") // RFC 6120 §4.9.3.10
 		case ev.Is(stream.NSStream, "error"):
 			return errPeer
-		case space == NSManage:
+		case space == nsManage:
 			return s.manage(ev)
 		}
 		if f := s.svc.modules.NonzaFor(space, string(ev.Index.Local.Bytes(ev.Raw))); f != nil {
