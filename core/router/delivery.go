@@ -157,11 +157,11 @@ func (r *Router) place(ctx context.Context, p *Packet, not *Session) error {
 	if st.Type == stanza.Headline {
 		return ErrHandled
 	}
-	return r.leave(ctx, p)
+	return r.noSession(ctx, p)
 }
 
-// leave has a message kept that no session gets.
-func (r *Router) leave(ctx context.Context, p *Packet) error {
+// noSession has a message kept that no session gets.
+func (r *Router) noSession(ctx context.Context, p *Packet) error {
 	// A session may outlive its account for a moment, and that of ANONYMOUS has none:
 	// nobody would ever come for what is kept.
 	st := p.Stanza

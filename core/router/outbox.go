@@ -10,8 +10,8 @@ import (
 	"trivium/core/stream"
 )
 
-// ErrOverflow says that a peer left more unread than its outbox may hold.
-var ErrOverflow = errors.New("router: outbox is full")
+// errOverflow says that a peer left more unread than its outbox may hold.
+var errOverflow = errors.New("router: outbox is full")
 
 // outBuffer is what waits to be written.
 type outBuffer struct {
@@ -27,6 +27,19 @@ const (
 )
 
 var outBuffers = sync.Pool{New: func() any { return &outBuffer{data: make([]byte, 0, 2048)} }}
+
+// add appends an element.
+func (b *outBuffer) add(p stanza.Payload) {
+	b.data = p.AppendXML(b.data)
+	b.ends = append(b.ends, len(b.data))
+}
+
+// left says that the messages have left this process.
+func (b *outBuffer) left() {
+	for i := range b.held {
+		b.held[i].t.arrived()
+	}
+}
 
 // recycle gives the buffer back to the pool.
 func (b *outBuffer) recycle() {
@@ -120,7 +133,7 @@ func (o *Outbox) send(t *Turn, q queued) bool {
 	}
 	if o.full(q.st.Size()) {
 		o.mu.Unlock()
-		o.lose(ErrOverflow)
+		o.lose(errOverflow)
 		return false
 	}
 	o.put(q)
@@ -128,8 +141,7 @@ func (o *Outbox) send(t *Turn, q queued) bool {
 	if l := o.ledger; l != nil && q.st.Kind == stanza.Message && !l.watched && !o.away {
 		l.watched, watch = true, true
 	}
-	mine := !o.claimed && !o.away
-	o.claimed = o.claimed || mine
+	mine := !o.away && o.claim()
 	o.mu.Unlock()
 	if mine {
 		t.add(o)
@@ -160,6 +172,22 @@ func (o *Outbox) full(size int) bool {
 	return waiting+size > max(o.limit, 2*size)
 }
 
+// buffer returns what is to be appended to. o.mu is held.
+func (o *Outbox) buffer() *outBuffer {
+	if o.buf == nil {
+		o.buf = outBuffers.Get().(*outBuffer)
+	}
+	return o.buf
+}
+
+// claim takes on the duty to flush, and reports false when somebody has it. o.mu is
+// held.
+func (o *Outbox) claim() bool {
+	mine := !o.claimed
+	o.claimed = true
+	return mine
+}
+
 // put appends a stanza. o.mu is held.
 func (o *Outbox) put(q queued) {
 	if o.away {
@@ -167,10 +195,7 @@ func (o *Outbox) put(q queued) {
 		o.ledger.push(q)
 		return
 	}
-	if o.buf == nil {
-		o.buf = outBuffers.Get().(*outBuffer)
-	}
-	b := o.buf
+	b := o.buffer()
 	b.data = q.st.AppendFor(b.data, q.to)
 	b.ends = append(b.ends, len(b.data))
 	if o.ledger != nil {
@@ -188,21 +213,16 @@ func (o *Outbox) begin(first []stanza.Payload) {
 		o.mu.Unlock()
 		return
 	}
-	if o.buf == nil {
-		o.buf = outBuffers.Get().(*outBuffer)
-	}
-	b := o.buf
-	var head []byte
-	var ends []int
+	var head outBuffer
 	for _, p := range first {
-		head = p.AppendXML(head)
-		ends = append(ends, len(head))
+		head.add(p)
 	}
-	b.data = slices.Insert(b.data, 0, head...)
+	b := o.buffer()
 	for i := range b.ends {
-		b.ends[i] += len(head)
+		b.ends[i] += len(head.data)
 	}
-	b.ends = slices.Insert(b.ends, 0, ends...)
+	b.data = slices.Insert(b.data, 0, head.data...)
+	b.ends = slices.Insert(b.ends, 0, head.ends...)
 	o.mu.Unlock()
 	o.flush()
 }
@@ -218,19 +238,14 @@ func (o *Outbox) write(t *Turn, p stanza.Payload, then func()) bool {
 	}
 	if o.full(0) {
 		o.mu.Unlock()
-		o.lose(ErrOverflow)
+		o.lose(errOverflow)
 		return false
 	}
-	if o.buf == nil {
-		o.buf = outBuffers.Get().(*outBuffer)
-	}
-	o.buf.data = p.AppendXML(o.buf.data)
-	o.buf.ends = append(o.buf.ends, len(o.buf.data))
+	o.buffer().add(p)
 	if then != nil {
 		then()
 	}
-	mine := !o.claimed
-	o.claimed = true
+	mine := o.claim()
 	o.mu.Unlock()
 	if mine {
 		t.add(o)
@@ -281,9 +296,7 @@ func (o *Outbox) flush() {
 		o.flying, o.writing = nil, false
 		if len(b.held) > 0 {
 			o.mu.Unlock()
-			for i := range b.held {
-				b.held[i].t.arrived()
-			}
+			b.left()
 			o.mu.Lock()
 		}
 		b.recycle()
@@ -305,9 +318,7 @@ func (o *Outbox) drained(epoch uint32, err error) {
 	o.flying, o.writing = nil, false
 	o.mu.Unlock()
 	if b != nil {
-		for i := range b.held {
-			b.held[i].t.arrived()
-		}
+		b.left()
 	}
 	o.flush()
 }

@@ -80,8 +80,7 @@ func (s *Session) Quiet(classify func(*stanza.Stanza) Urgency) {
 	if classify != nil {
 		o.hold = &hold{classify: classify}
 	}
-	mine := o.buf != nil && !o.claimed
-	o.claimed = o.claimed || mine
+	mine := o.buf != nil && o.claim()
 	o.mu.Unlock()
 	if mine {
 		o.flush()

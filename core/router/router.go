@@ -268,7 +268,7 @@ func (r *Router) rescueOne(ctx context.Context, t *Turn, s *Session, q *queued) 
 		} else {
 			// It is in the store. Other sessions get it from there, at the pace at which
 			// they read: all at once, and without an end, it could drown them too.
-			err = r.leave(ctx, p)
+			err = r.noSession(ctx, p)
 		}
 		if err == ErrHandled {
 			err = nil

@@ -148,13 +148,7 @@ func (s *Session) deliver(t *Turn, st *stanza.Stanza, rc *Receipt, parked Parked
 			q.t = newTransit(rc, parked)
 		}
 	}
-	if s.out.send(t, q) {
-		return true
-	}
-	if q.t != nil {
-		q.t.abandon()
-	}
-	return false
+	return s.hand(t, q)
 }
 
 // DeliverTo is Deliver with another 'to', so that a fan-out needs no copies. A
@@ -164,6 +158,11 @@ func (s *Session) DeliverTo(t *Turn, st *stanza.Stanza, to jid.JID, rc *Receipt)
 	if rc != nil && st.Kind == stanza.Message {
 		q.t = newTransit(rc, nil)
 	}
+	return s.hand(t, q)
+}
+
+// hand gives a stanza to the outbox, or takes back what was counted for it.
+func (s *Session) hand(t *Turn, q queued) bool {
 	if s.out.send(t, q) {
 		return true
 	}
@@ -392,8 +391,7 @@ func (s *Session) Begin(first ...stanza.Payload) { s.out.begin(first) }
 // FlushOut writes out what waits for the session, if nobody else is about to.
 func (s *Session) FlushOut() {
 	s.out.mu.Lock()
-	mine := !s.out.claimed
-	s.out.claimed = true
+	mine := s.out.claim()
 	s.out.mu.Unlock()
 	if mine {
 		s.out.flush()
@@ -402,7 +400,7 @@ func (s *Session) FlushOut() {
 
 // lost is told by the outbox that the peer cannot be reached or does not read.
 func (s *Session) lost(kick func(*stream.Error), err error) {
-	if err == ErrOverflow {
+	if err == errOverflow {
 		// RFC 6120 §4.9.3.17: the peer is too slow for what it is sent.
 		kick(stream.Err(stream.ResourceConstraint, "too much is waiting to be read"))
 		return
