@@ -31,8 +31,9 @@ type ledger struct {
 }
 
 // askEvery is how many stanzas are sent before the peer is asked for an
-// acknowledgement; for fewer it is asked at the next look.
-const askEvery = 10
+// acknowledgement, unless it gives them unasked; for fewer it is asked at the next
+// look.
+const askEvery = 20
 
 // ask is <r/>.
 const ask = "<r xmlns='" + nsManage + "'/>"
@@ -107,6 +108,7 @@ func (o *Outbox) acknowledge(h uint32) (uint32, bool) {
 		}
 		more := l.first != h
 		l.asked = l.asked && more
+		l.unasked = min(l.unasked, l.len())
 		look := !more && l.unasked > 0 && l.len() > 0 && !l.watched
 		l.watched = l.watched || look
 		o.mu.Unlock()

@@ -42,7 +42,7 @@ func (s *shelf) park(_ jid.JID, st *stanza.Stanza, safe func(error)) Parked {
 	}
 	s.rows[st.ID] = r
 	if s.auto {
-		go safe(nil)
+		safe(nil)
 	}
 	return r
 }
@@ -297,12 +297,12 @@ func TestNothingToKeep(t *testing.T) {
 	}
 }
 
-// A peer is asked after ten stanzas, and not again before it has answered.
+// A peer is asked after twenty stanzas, and not again before it has answered.
 func TestAsk(t *testing.T) {
 	w := newWorld(t)
 	juliet := w.bind("juliet@example.org/balcony", 0)
 	manage(juliet.Session)
-	for i := range 50 {
+	for i := range 90 {
 		deliver(juliet.Session, nil, fmt.Sprint(i))
 		if i == 30 {
 			juliet.Acknowledge(31)

@@ -61,6 +61,9 @@ func (t *transit) arrived() {
 		return
 	}
 	t.release(nil)
+	if t.solo && !t.tried { // and it has left the ledger: nobody else knows it
+		return
+	}
 	t.mu.Lock()
 	t.got = true
 	p := t.parked
