@@ -27,6 +27,9 @@ const randomBits = 11
 // stamp returns the time in an id.
 func stamp(id int64) time.Time { return time.UnixMicro(id >> randomBits).UTC() }
 
+// stampFormat is XEP-0082 §3.2, as exact as an id.
+const stampFormat = "2006-01-02T15:04:05.000000Z"
+
 // idAt returns the lowest id of a time. Times that ids cannot hold give the lowest
 // or the highest one.
 func idAt(t time.Time) int64 {

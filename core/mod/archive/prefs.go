@@ -56,13 +56,17 @@ func (p *preferences) lookup(peer jid.JID) verdict {
 	return silent
 }
 
+// policy returns what holds for addresses in neither list.
+func (m *Module) policy(p *preferences) Policy {
+	if p.fallback == "" {
+		return m.opt.Default
+	}
+	return p.fallback
+}
+
 // never tells whether b keeps nothing, whoever the peer is.
 func (m *Module) never(b *book) bool {
-	policy := b.prefs.fallback
-	if policy == "" {
-		policy = m.opt.Default
-	}
-	return policy == Never && len(b.prefs.always) == 0
+	return m.policy(&b.prefs) == Never && len(b.prefs.always) == 0
 }
 
 // wanted tells whether an account keeps what it exchanges with peer.
@@ -76,11 +80,7 @@ func (m *Module) wanted(ctx context.Context, b *book, peer jid.JID) (bool, error
 	case drop:
 		return false, nil
 	}
-	policy := b.prefs.fallback
-	if policy == "" {
-		policy = m.opt.Default
-	}
-	switch {
+	switch policy := m.policy(&b.prefs); {
 	case policy == Always:
 		return true, nil
 	case policy == Roster && peer.Bare() == b.account:
@@ -101,9 +101,6 @@ func (m *Module) prefs(ctx context.Context, rq *module.Request) (stanza.Payload,
 }
 
 func (m *Module) describe(p preferences) *stanza.Element {
-	if p.fallback == "" {
-		p.fallback = m.opt.Default
-	}
 	list := func(name string, jids []jid.JID) *stanza.Element {
 		e := stanza.El(NS, name)
 		for _, j := range jids {
@@ -111,7 +108,7 @@ func (m *Module) describe(p preferences) *stanza.Element {
 		}
 		return e
 	}
-	return stanza.El(NS, "prefs", list("always", p.always), list("never", p.never)).Set("default", string(p.fallback))
+	return stanza.El(NS, "prefs", list("always", p.always), list("never", p.never)).Set("default", string(m.policy(&p)))
 }
 
 // setPrefs replaces the account's preferences and answers with what applies now.

@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"bytes"
 	"context"
 	"math"
 	"slices"
@@ -246,8 +247,11 @@ func (w *with) match(doc []byte) bool {
 
 // is compares an address as it stands in a row. Without a resource any is meant.
 func (w *with) is(quoted []byte) bool {
-	rest, ok := strings.CutPrefix(string(quoted), w.quoted)
-	return ok && (rest == "" || w.jid.IsBare() && rest[0] == '/')
+	n := len(w.quoted)
+	if len(quoted) < n || string(quoted[:n]) != w.quoted {
+		return false
+	}
+	return len(quoted) == n || w.jid.IsBare() && quoted[n] == '/'
 }
 
 // addresses returns what stands in the first two attributes of a row: 'from' and
@@ -263,7 +267,7 @@ func addresses(doc []byte) (from, to []byte) {
 			return nil
 		}
 		value = doc[len(name):]
-		i := slices.Index(value, '\'')
+		i := bytes.IndexByte(value, '\'')
 		if i < 0 {
 			return nil
 		}

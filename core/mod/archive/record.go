@@ -82,8 +82,8 @@ func (m *Module) refused(_ context.Context, p *module.Packet) {
 		return
 	}
 	m.change(func(tx *store.Tx) error {
-		rows, err := collect(tx, `SELECT account, id, length(stanza) FROM archive_message WHERE id = ?`, id)
-		return deleteRows(tx, rows, err)
+		_, err := deleteWhere(tx, `SELECT account, id, length(stanza) FROM archive_message WHERE id = ?`, id)
+		return err
 	}, "take back a refused message")
 }
 

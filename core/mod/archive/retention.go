@@ -42,6 +42,27 @@ func (m *Module) wake() {
 	}
 }
 
+// background does what nobody waits for, until ctx ends.
+func (m *Module) background(ctx context.Context) {
+	tick := time.NewTicker(m.opt.Sweep)
+	defer tick.Stop()
+	m.sweep(ctx)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case r := <-m.retracted:
+			if err := m.bury(ctx, r); err != nil && ctx.Err() == nil {
+				m.host.Log.Error("a retracted message was not replaced", "account", r.owner.account.String(), "err", err)
+			}
+		case <-m.removed:
+			m.sweep(ctx)
+		case <-tick.C:
+			m.sweep(ctx)
+		}
+	}
+}
+
 // sweep deletes what is not to be kept any longer: removed accounts' messages, old
 // ones, and the oldest of accounts that have too many. Every operation is bounded,
 // and others run between them.
@@ -93,9 +114,9 @@ func (m *Module) purgeGone(ctx context.Context) error {
 	}
 	forget := m.host.Now().Add(-goneFor).Unix()
 	return m.until(ctx, func(tx *store.Tx) (int, bool, error) {
-		rows, err := collect(tx, `SELECT account, id, size FROM archive_entry WHERE account IN (SELECT num FROM archive_gone) LIMIT ?`, sweepBatch)
-		if err != nil || len(rows) > 0 {
-			return 0, true, deleteRows(tx, rows, err)
+		n, err := deleteWhere(tx, `SELECT account, id, size FROM archive_entry WHERE account IN (SELECT num FROM archive_gone) LIMIT ?`, sweepBatch)
+		if err != nil || n > 0 {
+			return 0, true, err
 		}
 		_, err = tx.Exec(`DELETE FROM archive_gone WHERE since < ?`, forget)
 		return 0, false, err
@@ -105,8 +126,8 @@ func (m *Module) purgeGone(ctx context.Context) error {
 // expire deletes messages before an id, the oldest first (XEP-0313 §3.2).
 func (m *Module) expire(ctx context.Context, before int64) error {
 	return m.until(ctx, func(tx *store.Tx) (int, bool, error) {
-		rows, err := collect(tx, `SELECT account, id, length(stanza) FROM archive_message WHERE id < ? ORDER BY id LIMIT ?`, before, sweepBatch)
-		return len(rows), len(rows) == sweepBatch, deleteRows(tx, rows, err)
+		n, err := deleteWhere(tx, `SELECT account, id, length(stanza) FROM archive_message WHERE id < ? ORDER BY id LIMIT ?`, before, sweepBatch)
+		return n, n == sweepBatch, err
 	})
 }
 
@@ -167,6 +188,9 @@ func (m *Module) trim(ctx context.Context, num int64) error {
 			return 0, false, err
 		}
 		rows, err := collect(tx, `SELECT account, id, size FROM archive_entry WHERE account = ? ORDER BY id LIMIT ?`, num, sweepBatch)
+		if err != nil {
+			return 0, false, err
+		}
 		for i := range rows { // as few as need to go
 			if bytes <= m.opt.MaxBytes {
 				rows = rows[:i]
@@ -174,7 +198,7 @@ func (m *Module) trim(ctx context.Context, num int64) error {
 			}
 			bytes -= rows[i].size
 		}
-		return len(rows), len(rows) == sweepBatch, deleteRows(tx, rows, err)
+		return len(rows), len(rows) == sweepBatch, deleteRows(tx, rows)
 	})
 }
 
@@ -199,24 +223,42 @@ func collect(tx *store.Tx, query string, args ...any) ([]old, error) {
 	return list, rows.Err()
 }
 
-// deleteRows deletes rows wherever they are, unless collect has failed.
-func deleteRows(tx *store.Tx, rows []old, err error) error {
+// deleteWhere deletes the rows that a query for collect names, and returns how many.
+func deleteWhere(tx *store.Tx, query string, args ...any) (n int, err error) {
+	rows, err := collect(tx, query, args...)
 	if err != nil {
-		return err
+		return 0, err
 	}
+	return len(rows), deleteRows(tx, rows)
+}
+
+// deleteRows deletes rows wherever they are.
+func deleteRows(tx *store.Tx, rows []old) error {
 	for _, r := range rows {
-		for _, do := range [...]struct {
-			query string
-			args  []any
-		}{
-			{`DELETE FROM archive_entry WHERE account = ? AND id = ?`, []any{r.num, r.id}},
-			{`DELETE FROM archive_message WHERE id = ?`, []any{r.id}},
-			{`DELETE FROM archive_text WHERE rowid = ?`, []any{r.id}},
-			{`UPDATE archive_account SET bytes = bytes - ? WHERE num = ? AND counted >= ?`, []any{r.size, r.num, r.id}},
-		} {
-			if _, err := tx.Exec(do.query, do.args...); err != nil {
-				return err
-			}
+		err := execAll(
+			tx,
+			statement{`DELETE FROM archive_entry WHERE account = ? AND id = ?`, []any{r.num, r.id}},
+			statement{`DELETE FROM archive_message WHERE id = ?`, []any{r.id}},
+			statement{`DELETE FROM archive_text WHERE rowid = ?`, []any{r.id}},
+			statement{`UPDATE archive_account SET bytes = bytes - ? WHERE num = ? AND counted >= ?`, []any{r.size, r.num, r.id}},
+		)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// statement is one of those that belong together.
+type statement struct {
+	query string
+	args  []any
+}
+
+func execAll(tx *store.Tx, all ...statement) error {
+	for _, s := range all {
+		if _, err := tx.Exec(s.query, s.args...); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"time"
 
 	"trivium/core/jid"
 	"trivium/core/stanza"
@@ -111,9 +110,6 @@ func (r *retraction) tombstone(st *stanza.Stanza) []byte {
 	return t.AppendDocument(nil)
 }
 
-// stampFormat is XEP-0082 §3.2, with all that an id knows.
-const stampFormat = "2006-01-02T15:04:05.000000Z"
-
 // replace puts other octets into a row.
 func replace(tx *store.Tx, num, id int64, doc []byte) error {
 	var size int64
@@ -121,39 +117,11 @@ func replace(tx *store.Tx, num, id int64, doc []byte) error {
 	if err != nil {
 		return err
 	}
-	for _, do := range [...]struct {
-		query string
-		args  []any
-	}{
-		{`UPDATE archive_message SET stanza = ? WHERE id = ?`, []any{doc, id}},
-		{`UPDATE archive_entry SET size = ? WHERE account = ? AND id = ?`, []any{len(doc), num, id}},
-		{`UPDATE archive_account SET bytes = bytes + ? WHERE num = ? AND counted >= ?`, []any{int64(len(doc)) - size, num, id}},
-		{`DELETE FROM archive_text WHERE rowid = ?`, []any{id}},
-	} {
-		if _, err := tx.Exec(do.query, do.args...); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// background does what nobody waits for, until ctx ends.
-func (m *Module) background(ctx context.Context) {
-	tick := time.NewTicker(m.opt.Sweep)
-	defer tick.Stop()
-	m.sweep(ctx)
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case r := <-m.retracted:
-			if err := m.bury(ctx, r); err != nil && ctx.Err() == nil {
-				m.host.Log.Error("a retracted message was not replaced", "account", r.owner.account.String(), "err", err)
-			}
-		case <-m.removed:
-			m.sweep(ctx)
-		case <-tick.C:
-			m.sweep(ctx)
-		}
-	}
+	return execAll(
+		tx,
+		statement{`UPDATE archive_message SET stanza = ? WHERE id = ?`, []any{doc, id}},
+		statement{`UPDATE archive_entry SET size = ? WHERE account = ? AND id = ?`, []any{len(doc), num, id}},
+		statement{`UPDATE archive_account SET bytes = bytes + ? WHERE num = ? AND counted >= ?`, []any{int64(len(doc)) - size, num, id}},
+		statement{`DELETE FROM archive_text WHERE rowid = ?`, []any{id}},
+	)
 }
