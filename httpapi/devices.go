@@ -2,9 +2,10 @@ package httpapi
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
-	"reflect"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/go-chi/chi/v5"
@@ -111,7 +112,7 @@ func operate[T any](a *API, w http.ResponseWriter, rq *http.Request, op string, 
 	}
 	result, ok = out.(T)
 	if !ok {
-		a.log.Error("an operation returned something else", "operation", op, "type", reflect.TypeOf(out).String())
+		a.log.Error("an operation returned something else", "operation", op, "type", fmt.Sprintf("%T", out))
 		problem(http.StatusInternalServerError, "").write(w)
 	}
 	return result, ok
@@ -135,7 +136,7 @@ func describeDevices(doc *huma.OpenAPI, ref func(any) *huma.Schema, problems fun
 		rs["200"] = &huma.Response{Description: op.done, Content: map[string]*huma.MediaType{jsonType: {Schema: ref(op.answer)}}}
 		params := []*huma.Param{{Name: "account", In: "path", Required: true, Description: "A bare address.", Schema: &huma.Schema{Type: huma.TypeString}}}
 		for name, text := range map[string]string{"resource": "Its slashes need no encoding.", "id": "From the list of clients."} {
-			if len(op.path) > len(name)+2 && op.path[len(op.path)-len(name)-2:] == "{"+name+"}" {
+			if strings.HasSuffix(op.path, "{"+name+"}") {
 				params = append(params, &huma.Param{Name: name, In: "path", Required: true, Description: text, Schema: &huma.Schema{Type: huma.TypeString}})
 			}
 		}

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"errors"
+	"maps"
 	"strings"
 
 	"trivium/core/jid"
@@ -61,11 +62,8 @@ func command(prefix, help string, op *Operation, run func(context.Context, Args)
 		if choices := a.Choices; choices != nil {
 			arg.Choices = func(ctx context.Context, args map[string]string) ([]commands.Choice, error) {
 				given := Args{}
-				for _, m := range []Args{Args(args), fixed} {
-					for k, v := range m {
-						given[k] = v
-					}
-				}
+				maps.Copy(given, args)
+				maps.Copy(given, fixed)
 				list, err := choices(ctx, given)
 				var out []commands.Choice
 				for _, ch := range list {

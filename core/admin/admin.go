@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -103,9 +104,7 @@ func (r *Registry) RunOwn(ctx context.Context, user jid.JID, name string, args A
 		return nil, Errorf("%s is for your own account only", name)
 	}
 	own := Args{op.Own: user.Bare().String()}
-	for k, v := range args {
-		own[k] = v
-	}
+	maps.Copy(own, args)
 	if err := op.check(own); err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -9,6 +10,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -276,7 +278,9 @@ func (s *Service) Clients(ctx context.Context, account jid.JID) ([]Client, error
 		}
 		list = append(list, c)
 	}
-	sortClients(list)
+	slices.SortFunc(list, func(a, b Client) int {
+		return cmp.Or(b.LastSeen.Compare(a.LastSeen), cmp.Compare(a.Ref, b.Ref))
+	})
 	return list, nil
 }
 

@@ -2,7 +2,6 @@ package auth
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -134,10 +133,4 @@ func voidTokens(tx *store.Tx, n name) error {
 	}
 	_, err := tx.Exec(`UPDATE clients SET password = 0 WHERE host = ? AND localpart = ?`, n.host, n.local)
 	return err
-}
-
-func sortClients(list []Client) {
-	slices.SortFunc(list, func(a, b Client) int {
-		return cmp.Or(b.LastSeen.Compare(a.LastSeen), cmp.Compare(a.Ref, b.Ref))
-	})
 }
