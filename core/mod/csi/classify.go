@@ -8,16 +8,6 @@ import (
 	"trivium/core/stanza"
 )
 
-// Urgency says how soon a stanza goes to a session that nobody looks at.
-type Urgency = module.Urgency
-
-// The urgencies.
-const (
-	Now    = module.Now    // at once, behind everything that was held back
-	Later  = module.Later  // with the next stanza that goes
-	Latest = module.Latest // like Later, and only the last of its kind from a full JID
-)
-
 // Namespaces with rules of their own.
 const (
 	nsCarbons    = "urn:xmpp:carbons:2"                      // XEP-0280
@@ -69,36 +59,36 @@ func newRules(urgent []string) rules {
 
 // Classify decides how soon a session of account that nobody looks at gets a
 // stanza. Any goroutine may call it.
-func (m *Module) Classify(account jid.JID, st *stanza.Stanza) Urgency {
+func (m *Module) Classify(account jid.JID, st *stanza.Stanza) module.Urgency {
 	switch st.Kind {
 	case stanza.Presence:
 		return presence(st)
 	case stanza.Message:
 		return m.rules.message(account, st)
 	}
-	return Now // an answer that the client waits for, or a question to it
+	return module.Now // an answer that the client waits for, or a question to it
 }
 
 // presence holds back who comes and goes (XEP-0352 §3.2), but not requests for a
 // subscription, nor errors, nor what a room says of the user himself: that he has
 // joined, or was removed (XEP-0045 §7.2.2, §8.2).
-func presence(st *stanza.Stanza) Urgency {
+func presence(st *stanza.Stanza) module.Urgency {
 	if st.Type != "" && st.Type != stanza.Unavailable {
-		return Now
+		return module.Now
 	}
 	if c, ok := st.Child(nsMUCUser, "x"); ok && strings.Contains(c.Raw, "110") {
 		for _, s := range c.Element().Children(nsMUCUser, "status") {
 			if s.Attr("code") == "110" {
-				return Now
+				return module.Now
 			}
 		}
 	}
-	return Latest
+	return module.Latest
 }
 
-func (r rules) message(account jid.JID, st *stanza.Stanza) Urgency {
+func (r rules) message(account jid.JID, st *stanza.Stanza) module.Urgency {
 	if st.Type == stanza.TypeError {
-		return Now // something that the user sent did not arrive
+		return module.Now // something that the user sent did not arrive
 	}
 	own := st.From.Bare() == account
 	if own {
@@ -117,14 +107,14 @@ func (r rules) message(account jid.JID, st *stanza.Stanza) Urgency {
 
 // carbon judges the message inside a copy. What the user has sent elsewhere counts
 // like what he gets, so that he finds one state of a conversation everywhere.
-func (r rules) carbon(c stanza.Child, sent bool) Urgency {
+func (r rules) carbon(c stanza.Child, sent bool) module.Urgency {
 	f := c.Element().Child(nsForward, "forwarded")
 	if f == nil {
-		return Now
+		return module.Now
 	}
 	m := f.Child(stanza.NSClient, "message")
 	if m == nil {
-		return Now
+		return module.Now
 	}
 	v := verdict{rules: r, typ: m.Attr("type"), own: sent}
 	for _, k := range m.Children("", "") {
@@ -132,7 +122,7 @@ func (r rules) carbon(c stanza.Child, sent bool) Urgency {
 			break
 		}
 	}
-	return min(v.urgency(), Later) // all copies are from the same address
+	return min(v.urgency(), module.Later) // all copies are from the same address
 }
 
 // verdict is what the payloads seen so far say of a message.
@@ -145,14 +135,14 @@ type verdict struct {
 	more   bool // something beside that
 }
 
-func (v *verdict) urgency() Urgency {
+func (v *verdict) urgency() module.Urgency {
 	switch {
 	case v.urgent:
-		return Now
+		return module.Now
 	case v.state && !v.more:
-		return Latest
+		return module.Latest
 	}
-	return Later
+	return module.Later
 }
 
 // look takes one payload into account, of which has tells whether a word stands in

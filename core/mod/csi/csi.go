@@ -55,7 +55,7 @@ func (m *Module) handle(_ context.Context, s *module.Session, _ *module.Turn, el
 		s.Quiet(nil)
 	case "inactive":
 		account := s.JID.Bare()
-		s.Quiet(func(st *stanza.Stanza) Urgency { return m.Classify(account, st) })
+		s.Quiet(func(st *stanza.Stanza) module.Urgency { return m.Classify(account, st) })
 	}
 	return nil
 }

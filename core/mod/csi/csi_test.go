@@ -42,68 +42,68 @@ func TestClassify(t *testing.T) {
 	m := csi.New(csi.Options{})
 	for _, tt := range []struct {
 		name, xml string
-		want      csi.Urgency
+		want      module.Urgency
 	}{
-		{"iq request", `<iq type='get' id='1'><ping xmlns='urn:xmpp:ping'/></iq>`, csi.Now},
-		{"iq result", `<iq type='result' id='1'/>`, csi.Now},
+		{"iq request", `<iq type='get' id='1'><ping xmlns='urn:xmpp:ping'/></iq>`, module.Now},
+		{"iq result", `<iq type='result' id='1'/>`, module.Now},
 
-		{"available", pres("", `<show>away</show>`), csi.Latest},
-		{"unavailable", pres(" type='unavailable'", ""), csi.Latest},
-		{"subscription request", pres(" type='subscribe'", ""), csi.Now},
-		{"subscription approved", pres(" type='subscribed'", ""), csi.Now},
-		{"presence error", pres(" type='error'", ""), csi.Now},
-		{"occupant of a room", pres("", fmt.Sprintf(room, `<item affiliation='member' role='participant'/>`)), csi.Latest},
-		{"joined a room, XEP-0045 §7.2.2", pres("", fmt.Sprintf(room, `<status code='110'/>`)), csi.Now},
-		{"removed from a room, XEP-0045 §8.2", pres(" type='unavailable'", fmt.Sprintf(room, `<status code='307'/><status code='110'/>`)), csi.Now},
-		{"a number in a name", pres("", fmt.Sprintf(room, `<item nick='110'/>`)), csi.Latest},
+		{"available", pres("", `<show>away</show>`), module.Latest},
+		{"unavailable", pres(" type='unavailable'", ""), module.Latest},
+		{"subscription request", pres(" type='subscribe'", ""), module.Now},
+		{"subscription approved", pres(" type='subscribed'", ""), module.Now},
+		{"presence error", pres(" type='error'", ""), module.Now},
+		{"occupant of a room", pres("", fmt.Sprintf(room, `<item affiliation='member' role='participant'/>`)), module.Latest},
+		{"joined a room, XEP-0045 §7.2.2", pres("", fmt.Sprintf(room, `<status code='110'/>`)), module.Now},
+		{"removed from a room, XEP-0045 §8.2", pres(" type='unavailable'", fmt.Sprintf(room, `<status code='307'/><status code='110'/>`)), module.Now},
+		{"a number in a name", pres("", fmt.Sprintf(room, `<item nick='110'/>`)), module.Latest},
 
-		{"chat", msg(romeo, "chat", body), csi.Now},
-		{"chat with a state", msg(romeo, "chat", state+body), csi.Now},
-		{"room message", msg(muc, "groupchat", body), csi.Now},
-		{"announcement", msg("example.org", "headline", body), csi.Now},
-		{"subject alone", msg(romeo, "normal", `<subject>x</subject>`), csi.Now},
-		{"subject of a room, XEP-0045 §7.2.15", msg(muc, "groupchat", `<subject>x</subject>`), csi.Later},
-		{"error", msg(romeo, "error", state), csi.Now},
-		{"nothing", msg(romeo, "chat", ""), csi.Later},
+		{"chat", msg(romeo, "chat", body), module.Now},
+		{"chat with a state", msg(romeo, "chat", state+body), module.Now},
+		{"room message", msg(muc, "groupchat", body), module.Now},
+		{"announcement", msg("example.org", "headline", body), module.Now},
+		{"subject alone", msg(romeo, "normal", `<subject>x</subject>`), module.Now},
+		{"subject of a room, XEP-0045 §7.2.15", msg(muc, "groupchat", `<subject>x</subject>`), module.Later},
+		{"error", msg(romeo, "error", state), module.Now},
+		{"nothing", msg(romeo, "chat", ""), module.Later},
 
-		{"typing", msg(romeo, "chat", state), csi.Latest},
-		{"typing, as sent by clients", msg(romeo, "chat", state+`<thread>t</thread>`+hint+id), csi.Latest},
-		{"typing in a room", msg(muc, "groupchat", state), csi.Latest},
-		{"receipt", msg(romeo, "chat", `<received xmlns='urn:xmpp:receipts' id='1'/>`+id), csi.Later},
-		{"receipt and state", msg(romeo, "chat", state+`<received xmlns='urn:xmpp:receipts' id='1'/>`), csi.Later},
-		{"marker", msg(romeo, "chat", displayed), csi.Later},
-		{"reaction", msg(romeo, "chat", `<reactions xmlns='urn:xmpp:reactions:0' id='1'><reaction>x</reaction></reactions>`+hint), csi.Later},
-		{"hint alone", msg(romeo, "chat", hint), csi.Later},
+		{"typing", msg(romeo, "chat", state), module.Latest},
+		{"typing, as sent by clients", msg(romeo, "chat", state+`<thread>t</thread>`+hint+id), module.Latest},
+		{"typing in a room", msg(muc, "groupchat", state), module.Latest},
+		{"receipt", msg(romeo, "chat", `<received xmlns='urn:xmpp:receipts' id='1'/>`+id), module.Later},
+		{"receipt and state", msg(romeo, "chat", state+`<received xmlns='urn:xmpp:receipts' id='1'/>`), module.Later},
+		{"marker", msg(romeo, "chat", displayed), module.Later},
+		{"reaction", msg(romeo, "chat", `<reactions xmlns='urn:xmpp:reactions:0' id='1'><reaction>x</reaction></reactions>`+hint), module.Later},
+		{"hint alone", msg(romeo, "chat", hint), module.Later},
 
-		{"OMEMO 0.3", msg(romeo, "chat", `<encrypted xmlns='eu.siacs.conversations.axolotl'><header sid='1'/><payload>eA==</payload></encrypted>`), csi.Now},
-		{"OMEMO", msg(romeo, "chat", `<encrypted xmlns='urn:xmpp:omemo:2'><header sid='1'/><payload>eA==</payload></encrypted>`), csi.Now},
-		{"OMEMO keys", msg(romeo, "chat", `<encrypted xmlns='urn:xmpp:omemo:2'><header sid='1'/></encrypted><encryption xmlns='urn:xmpp:eme:0' namespace='urn:xmpp:omemo:2'/>`), csi.Later},
-		{"OX", msg(romeo, "chat", `<openpgp xmlns='urn:xmpp:openpgp:0'>eA==</openpgp>`), csi.Now},
-		{"PGP", msg(romeo, "chat", `<x xmlns='jabber:x:encrypted'>eA==</x>`), csi.Now},
+		{"OMEMO 0.3", msg(romeo, "chat", `<encrypted xmlns='eu.siacs.conversations.axolotl'><header sid='1'/><payload>eA==</payload></encrypted>`), module.Now},
+		{"OMEMO", msg(romeo, "chat", `<encrypted xmlns='urn:xmpp:omemo:2'><header sid='1'/><payload>eA==</payload></encrypted>`), module.Now},
+		{"OMEMO keys", msg(romeo, "chat", `<encrypted xmlns='urn:xmpp:omemo:2'><header sid='1'/></encrypted><encryption xmlns='urn:xmpp:eme:0' namespace='urn:xmpp:omemo:2'/>`), module.Later},
+		{"OX", msg(romeo, "chat", `<openpgp xmlns='urn:xmpp:openpgp:0'>eA==</openpgp>`), module.Now},
+		{"PGP", msg(romeo, "chat", `<x xmlns='jabber:x:encrypted'>eA==</x>`), module.Now},
 
-		{"invitation, XEP-0045 §7.8.2", msg("cave@rooms.example", "normal", fmt.Sprintf(room, `<invite from='romeo@example.net'/>`)), csi.Now},
-		{"direct invitation, XEP-0249", msg(romeo, "normal", `<x xmlns='jabber:x:conference' jid='cave@rooms.example'/>`), csi.Now},
-		{"room configuration, XEP-0045 §10.2.1", msg("cave@rooms.example", "groupchat", fmt.Sprintf(room, `<status code='104'/>`)), csi.Later},
-		{"call, XEP-0353", msg(romeo, "chat", `<propose xmlns='urn:xmpp:jingle-message:0' id='1'/><store xmlns='urn:xmpp:hints'/>`), csi.Now},
-		{"call taken back", msg(romeo, "chat", `<retract xmlns='urn:xmpp:jingle-message:0' id='1'/>`), csi.Now},
-		{"attention, XEP-0224", msg(romeo, "headline", `<attention xmlns='urn:xmpp:attention:0'/>`), csi.Now},
-		{"archive", msg("juliet@example.org", "", `<result xmlns='urn:xmpp:mam:2' id='1'/>`), csi.Now},
-		{"unknown", msg(romeo, "", `<x xmlns='urn:example'/>`), csi.Now},
-		{"unknown beside a state", msg(romeo, "", state+`<x xmlns='urn:example'/>`), csi.Now},
+		{"invitation, XEP-0045 §7.8.2", msg("cave@rooms.example", "normal", fmt.Sprintf(room, `<invite from='romeo@example.net'/>`)), module.Now},
+		{"direct invitation, XEP-0249", msg(romeo, "normal", `<x xmlns='jabber:x:conference' jid='cave@rooms.example'/>`), module.Now},
+		{"room configuration, XEP-0045 §10.2.1", msg("cave@rooms.example", "groupchat", fmt.Sprintf(room, `<status code='104'/>`)), module.Later},
+		{"call, XEP-0353", msg(romeo, "chat", `<propose xmlns='urn:xmpp:jingle-message:0' id='1'/><store xmlns='urn:xmpp:hints'/>`), module.Now},
+		{"call taken back", msg(romeo, "chat", `<retract xmlns='urn:xmpp:jingle-message:0' id='1'/>`), module.Now},
+		{"attention, XEP-0224", msg(romeo, "headline", `<attention xmlns='urn:xmpp:attention:0'/>`), module.Now},
+		{"archive", msg("juliet@example.org", "", `<result xmlns='urn:xmpp:mam:2' id='1'/>`), module.Now},
+		{"unknown", msg(romeo, "", `<x xmlns='urn:example'/>`), module.Now},
+		{"unknown beside a state", msg(romeo, "", state+`<x xmlns='urn:example'/>`), module.Now},
 
-		{"avatar", msg("romeo@example.net", "headline", fmt.Sprintf(event, "urn:xmpp:avatar:metadata")), csi.Later},
-		{"own bookmarks", msg(self, "headline", fmt.Sprintf(event, "urn:xmpp:bookmarks:1")), csi.Later},
-		{"read elsewhere, XEP-0490", msg(self, "headline", fmt.Sprintf(event, "urn:xmpp:mds:displayed:0")), csi.Now},
-		{"read by another", msg("romeo@example.net", "headline", fmt.Sprintf(event, "urn:xmpp:mds:displayed:0")), csi.Later},
+		{"avatar", msg("romeo@example.net", "headline", fmt.Sprintf(event, "urn:xmpp:avatar:metadata")), module.Later},
+		{"own bookmarks", msg(self, "headline", fmt.Sprintf(event, "urn:xmpp:bookmarks:1")), module.Later},
+		{"read elsewhere, XEP-0490", msg(self, "headline", fmt.Sprintf(event, "urn:xmpp:mds:displayed:0")), module.Now},
+		{"read by another", msg("romeo@example.net", "headline", fmt.Sprintf(event, "urn:xmpp:mds:displayed:0")), module.Later},
 
-		{"received elsewhere", carbon("received", msg(romeo, "chat", body)), csi.Now},
-		{"typing, elsewhere", carbon("received", msg(romeo, "chat", state)), csi.Later},
-		{"marker, elsewhere", carbon("received", msg(romeo, "chat", displayed)), csi.Later},
-		{"OMEMO keys, elsewhere", carbon("received", msg(romeo, "chat", `<encrypted xmlns='urn:xmpp:omemo:2'><header sid='1'/></encrypted>`)), csi.Later},
-		{"sent elsewhere", carbon("sent", msg(self+"/desk", "chat", body)), csi.Now},
-		{"read elsewhere, XEP-0333", carbon("sent", msg(self+"/desk", "chat", displayed)), csi.Now},
-		{"typed elsewhere", carbon("sent", msg(self+"/desk", "chat", state)), csi.Later},
-		{"forged carbon", strings.Replace(carbon("received", msg(romeo, "chat", state)), "from='juliet@example.org'", "from='mallory@example.net'", 1), csi.Now},
+		{"received elsewhere", carbon("received", msg(romeo, "chat", body)), module.Now},
+		{"typing, elsewhere", carbon("received", msg(romeo, "chat", state)), module.Later},
+		{"marker, elsewhere", carbon("received", msg(romeo, "chat", displayed)), module.Later},
+		{"OMEMO keys, elsewhere", carbon("received", msg(romeo, "chat", `<encrypted xmlns='urn:xmpp:omemo:2'><header sid='1'/></encrypted>`)), module.Later},
+		{"sent elsewhere", carbon("sent", msg(self+"/desk", "chat", body)), module.Now},
+		{"read elsewhere, XEP-0333", carbon("sent", msg(self+"/desk", "chat", displayed)), module.Now},
+		{"typed elsewhere", carbon("sent", msg(self+"/desk", "chat", state)), module.Later},
+		{"forged carbon", strings.Replace(carbon("received", msg(romeo, "chat", state)), "from='juliet@example.org'", "from='mallory@example.net'", 1), module.Now},
 	} {
 		if got := m.Classify(jid.Must(self), modtest.Parse(t, tt.xml)); got != tt.want {
 			t.Errorf("%s: %d, want %d\n%s", tt.name, got, tt.want, tt.xml)
@@ -241,10 +241,10 @@ func FuzzClassify(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if u := m.Classify(account, st); u != csi.Now && !st.Has("urn:xmpp:carbons:2", "received") && !st.Has("urn:xmpp:carbons:2", "sent") {
+		if u := m.Classify(account, st); u != module.Now && !st.Has("urn:xmpp:carbons:2", "received") && !st.Has("urn:xmpp:carbons:2", "sent") {
 			t.Errorf("urgency %d", u)
 		}
-		if st.Type, st.Kind = stanza.Subscribe, stanza.Presence; m.Classify(account, st) != csi.Now {
+		if st.Type, st.Kind = stanza.Subscribe, stanza.Presence; m.Classify(account, st) != module.Now {
 			t.Error("a request for a subscription waits")
 		}
 	})
