@@ -140,7 +140,7 @@ func (r *Router) place(ctx context.Context, p *Packet, not *Session) error {
 		if in != nil {
 			in.left.Add(1)
 		}
-		if s.out.send(p.Turn, queued{st: st, to: st.To, t: in}) {
+		if s.out.send(p.Turn, queued{st: st, to: st.To, t: in}, nil) {
 			p.Targets = append(p.Targets, s)
 		} else if in != nil {
 			in.left.Add(-1)

@@ -23,11 +23,12 @@ type ledger struct {
 	bytes int
 	max   int // stanzas that may wait
 
-	asked   bool // an <r/> has been sent, and no <a/> has come since
-	unasked int  // stanzas sent since the last <r/>
-	watched bool // Router.watch has it
-	looked  int  // how many stanzas, from first on, have been parked if they are to be
-	seen    int  // how many the last look saw
+	asked   bool       // an <r/> has been sent, and no <a/> has come since
+	unasked int        // stanzas sent since the last <r/>
+	free    []*transit // solo ones that have arrived, to be used again
+	watched bool       // Router.watch has it
+	looked  int        // how many stanzas, from first on, have been parked if they are to be
+	seen    int        // how many the last look saw
 }
 
 // askEvery is how many stanzas are sent before the peer is asked for an
@@ -70,6 +71,37 @@ func (l *ledger) pop() queued {
 	return q
 }
 
+// freeMax is how many transits a ledger keeps for use again.
+const freeMax = 32
+
+// transit makes the transit of a message that goes to this session alone. o.mu is
+// held.
+func (o *Outbox) transit(rc *Receipt) *transit {
+	l := o.ledger
+	if l == nil || o.away || rc.Prompt {
+		return newTransit(rc, nil)
+	}
+	n := len(l.free)
+	if n == 0 {
+		t := newTransit(rc, nil)
+		t.solo = true
+		return t
+	}
+	t := l.free[n-1]
+	l.free = l.free[:n-1]
+	rc.Hold()
+	t.rc = rc
+	return t
+}
+
+// recycle takes a solo transit that nobody refers to any more.
+func (l *ledger) recycle(t *transit) {
+	if len(l.free) < freeMax {
+		t.rc = nil
+		l.free = append(l.free, t)
+	}
+}
+
 // Manage begins stream management on the session's stream: enabled is written,
 // and stanzas behind it are counted and kept until Acknowledge (XEP-0198 §3, §4).
 // max is how many may wait; their octets are bounded by the outbox. It is called
@@ -77,7 +109,6 @@ func (l *ledger) pop() queued {
 func (s *Session) Manage(t *Turn, max int, enabled stanza.Payload) bool {
 	return s.out.write(t, enabled, func() {
 		s.out.ledger = &ledger{max: max}
-		s.managed.Store(true)
 	})
 }
 
@@ -86,9 +117,10 @@ func (s *Session) Manage(t *Turn, max int, enabled stanza.Payload) bool {
 func (s *Session) Acknowledge(h uint32) (sent uint32, ok bool) { return s.out.acknowledge(h) }
 
 func (o *Outbox) acknowledge(h uint32) (uint32, bool) {
-	var done [32]*transit // outside of the lock
+	var done [32]*transit // outside of the lock, as are those:
+	var owed [32]*Receipt
 	for {
-		n := 0
+		n, k := 0, 0
 		o.mu.Lock()
 		l := o.ledger
 		if l == nil {
@@ -100,8 +132,14 @@ func (o *Outbox) acknowledge(h uint32) (uint32, bool) {
 			o.mu.Unlock()
 			return sent, false
 		}
-		for l.first != h && n < len(done) {
-			if q := l.pop(); q.t != nil {
+		for l.first != h && n < len(done) && k < len(owed) {
+			switch q := l.pop(); {
+			case q.t == nil:
+			case q.t.solo && !q.t.tried:
+				owed[k] = q.t.rc
+				k++
+				l.recycle(q.t)
+			default:
 				done[n] = q.t
 				n++
 			}
@@ -114,7 +152,9 @@ func (o *Outbox) acknowledge(h uint32) (uint32, bool) {
 		o.mu.Unlock()
 		for i := range n {
 			done[i].arrived()
-			done[i].recycle()
+		}
+		for i := range k {
+			owed[i].Release(nil)
 		}
 		if look {
 			o.owner.Account.router.watch(o)
@@ -154,6 +194,7 @@ func (o *Outbox) leave() {
 		}
 	}
 	o.conn, o.buf, o.flying, o.writing, o.claimed = nil, nil, nil, false, false
+	o.ledger.free = nil
 	now := o.owner.Account.router.now()
 	for i := o.ledger.head; i < len(o.ledger.queue); i++ {
 		o.keep(&o.ledger.queue[i], now)
@@ -242,6 +283,9 @@ func (o *Outbox) tick(t *Turn) bool {
 		o.claimed = true
 	}
 	l.watched = l.looked < l.seen
+	if l.len() == 0 {
+		l.free = nil // the conversation pauses
+	}
 	again := l.watched
 	o.mu.Unlock()
 	if mine {

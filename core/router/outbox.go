@@ -115,7 +115,7 @@ func (t *Turn) add(o *Outbox) {
 
 // send queues a stanza. It reports false when the peer is lost; the stanza is then
 // the caller's to place elsewhere.
-func (o *Outbox) send(t *Turn, q queued) bool {
+func (o *Outbox) send(t *Turn, q queued, rc *Receipt) bool {
 	o.mu.Lock()
 	if o.dead {
 		o.mu.Unlock()
@@ -135,6 +135,9 @@ func (o *Outbox) send(t *Turn, q queued) bool {
 		o.mu.Unlock()
 		o.lose(errOverflow)
 		return false
+	}
+	if rc != nil && q.st.Kind == stanza.Message {
+		q.t = o.transit(rc)
 	}
 	o.put(q)
 	watch, prompt := false, o.ledger != nil && q.t != nil && q.t.rc != nil && q.t.rc.Prompt

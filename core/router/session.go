@@ -33,7 +33,6 @@ type Session struct {
 	flags    atomic.Uint32
 	presence atomic.Pointer[Presence]
 	active   atomic.Int64 // Unix seconds of the last element from the peer
-	managed  atomic.Bool  // stream management is on
 
 	mu     sync.Mutex
 	values []slot
@@ -141,35 +140,21 @@ func (s *Session) Deliver(t *Turn, st *stanza.Stanza, rc *Receipt) bool {
 // deliver is Deliver of a message that may be parked.
 func (s *Session) deliver(t *Turn, st *stanza.Stanza, rc *Receipt, parked Parked) bool {
 	q := queued{st: st, to: st.To}
-	if st.Kind == stanza.Message && (rc != nil || parked != nil) {
-		if rc != nil && parked == nil && !rc.Prompt && s.managed.Load() {
-			q.t = soloTransit(rc)
-		} else {
-			q.t = newTransit(rc, parked)
-		}
+	if parked == nil {
+		return s.out.send(t, q, rc)
 	}
-	return s.hand(t, q)
+	q.t = newTransit(rc, parked)
+	if s.out.send(t, q, nil) {
+		return true
+	}
+	q.t.abandon()
+	return false
 }
 
 // DeliverTo is Deliver with another 'to', so that a fan-out needs no copies. A
 // message is taken for a copy: when the session is lost nobody else gets it.
 func (s *Session) DeliverTo(t *Turn, st *stanza.Stanza, to jid.JID, rc *Receipt) bool {
-	q := queued{st: st, to: to, copy: true}
-	if rc != nil && st.Kind == stanza.Message {
-		q.t = newTransit(rc, nil)
-	}
-	return s.hand(t, q)
-}
-
-// hand gives a stanza to the outbox, or takes back what was counted for it.
-func (s *Session) hand(t *Turn, q queued) bool {
-	if s.out.send(t, q) {
-		return true
-	}
-	if q.t != nil {
-		q.t.abandon()
-	}
-	return false
+	return s.out.send(t, queued{st: st, to: to, copy: true}, rc)
 }
 
 // Write queues an element that is not a stanza.
@@ -321,7 +306,6 @@ func (r *Router) Bind(b Binding) (*Session, error) {
 		s.out.claimed = b.Held
 		if b.Manage > 0 {
 			s.out.ledger = &ledger{max: b.Manage}
-			s.managed.Store(true)
 		}
 		next := make([]*Session, 0, len(list)+1)
 		for _, o := range list {

@@ -17,7 +17,7 @@ type transit struct {
 	safe atomic.Bool  // rc has been released, or will be by whoever has set this
 	left atomic.Int32 // sessions that may still get it
 
-	solo bool // it is in one ledger and nowhere else, unless it is tried
+	solo bool // it is in one ledger and nowhere else, unless it was tried
 
 	mu     sync.Mutex
 	got    bool // a session has it, or nobody will
@@ -33,37 +33,12 @@ func newTransit(rc *Receipt, parked Parked) *transit {
 	return t
 }
 
-// transits are those that were solo and have arrived.
-var transits = sync.Pool{New: func() any { return new(transit) }}
-
-// soloTransit is newTransit for a message to one session with stream management.
-// Nobody but the session's ledger may refer to it.
-func soloTransit(rc *Receipt) *transit {
-	rc.Hold()
-	t := transits.Get().(*transit)
-	t.rc, t.solo, t.got = rc, true, false
-	t.safe.Store(false)
-	t.left.Store(1)
-	return t
-}
-
-// recycle gives a transit that has arrived back, if it can.
-func (t *transit) recycle() {
-	if t.solo && !t.tried {
-		t.rc = nil
-		transits.Put(t)
-	}
-}
-
 // arrived says that a session has the message.
 func (t *transit) arrived() {
 	if t == nil {
 		return
 	}
 	t.release(nil)
-	if t.solo && !t.tried { // and it has left the ledger: nobody else knows it
-		return
-	}
 	t.mu.Lock()
 	t.got = true
 	p := t.parked
