@@ -116,6 +116,9 @@ func (s *session) bind(ctx context.Context, rq *stanza.Stanza, resource string) 
 		JID: full, Conn: s.conn, Conflict: s.opts.Conflict, MaxSessions: s.opts.MaxSessions, OutboxLimit: s.opts.Outbox,
 		Rename: fresh, Kick: s.kick, Held: true,
 	})
+	if err == nil {
+		err = s.belongs(ctx, peer)
+	}
 	if err != nil {
 		return err
 	}

@@ -63,7 +63,11 @@ func (s *session) bind2(ctx context.Context, rq *loginRequest, success func(jid.
 	}
 	if crowded(err) {
 		return &stream.Error{Condition: stream.ResourceConstraint, Cause: err} // RFC 6120 §7.6.2.1; there is no iq to answer
-	} else if err != nil {
+	}
+	if err == nil {
+		err = s.belongs(ctx, peer)
+	}
+	if err != nil {
 		return err
 	}
 	s.boundTo(peer)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"time"
 
 	"trivium/core/auth"
 	"trivium/core/jid"
@@ -20,6 +21,9 @@ type login struct {
 	offer2   *sasl.Offer // of SASL2; nil: none
 	attempts int
 	claimed  jid.JID // the account that the current attempt is for, once it is known
+
+	began     time.Time // the last attempt
+	anonymous bool      // it was for no account
 }
 
 // attemptKey finds the session in the context of its exchange.
@@ -143,7 +147,7 @@ func (s *session) authenticate(ctx context.Context, auth *stanza.Element) (state
 // ends the attempt, any other the stream.
 func (s *session) exchange(ctx context.Context, space string, ex sasl.Exchange, in []byte) ([]byte, error) {
 	ctx = context.WithValue(ctx, attemptKey{}, s)
-	s.login.claimed = jid.JID{}
+	s.login.claimed, s.login.began = jid.JID{}, time.Now()
 	for {
 		out, done, err := ex.Step(ctx, in)
 		if err != nil || done {
@@ -212,7 +216,7 @@ func (s *session) welcome(ex sasl.Exchange, data []byte) (state, error) {
 // identify returns the account that an exchange was for.
 func (s *session) identify(ex sasl.Exchange) (jid.JID, error) {
 	local := ex.Username()
-	if local == "" {
+	if s.login.anonymous = local == ""; s.login.anonymous {
 		local = "anon-" + newID(12) // ANONYMOUS
 	}
 	account, err := jid.New(local, s.host.Domain.Domain(), "")

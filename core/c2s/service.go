@@ -27,6 +27,7 @@ import (
 	"trivium/core/router"
 	"trivium/core/sasl"
 	"trivium/core/stanza"
+	"trivium/core/store"
 	"trivium/core/stream"
 	"trivium/core/wire"
 )
@@ -137,6 +138,7 @@ type Service struct {
 
 	registry registry
 	debts    debts
+	removals removals
 }
 
 // New returns a Service. Accept may be called at once.
@@ -148,6 +150,10 @@ func New(r *router.Router, mods *module.Host, opts Options) *Service {
 		quit: make(chan struct{}), registry: newRegistry(),
 	}
 	svc.opts.Store(&opts)
+	mods.Removed(func(_ *store.Tx, account jid.JID) error {
+		svc.removals.note(account, time.Now())
+		return nil
+	})
 	for _, h := range opts.Hosts {
 		if opts.Throttle != nil {
 			h.Backend = throttled{h.Backend, opts.Throttle, h.Domain}

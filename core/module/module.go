@@ -267,6 +267,11 @@ func (h *Host) Park(f func(account jid.JID, st *stanza.Stanza, safe func(error))
 // Bound adds what happens when a session has been bound, before its first stanza.
 func (h *Host) Bound(f func(context.Context, *Session)) { h.bound = append(h.bound, f) }
 
+// Exists tells whether a local account is there.
+func (h *Host) Exists(ctx context.Context, account jid.JID) (bool, error) {
+	return h.exists(ctx, account)
+}
+
 // Unbound adds what happens after a session has ended; f is called once for each.
 func (h *Host) Unbound(f func(context.Context, *Turn, *Session)) { h.unbound = append(h.unbound, f) }
 
