@@ -49,7 +49,7 @@ func (m *managed) arrived() {
 	defer m.mu.Unlock()
 	m.received++
 	if m.last == nil {
-		m.handled++
+		m.handled.Add(1)
 	} else {
 		m.last.behind++
 	}
@@ -65,7 +65,7 @@ func (a *arrival) done(error) {
 		return
 	}
 	if n := a.behind + 1; a.prev == nil {
-		m.handled += n
+		m.handled.Add(n)
 		m.first = a.next
 	} else {
 		a.prev.behind += n
@@ -82,7 +82,7 @@ func (a *arrival) done(error) {
 		close(m.calm)
 		m.calm = nil
 	}
-	answer := len(m.asked) > 0 && int32(m.handled-m.asked[0]) >= 0 && !m.due
+	answer := len(m.asked) > 0 && int32(m.handled.Load()-m.asked[0]) >= 0 && !m.due
 	m.due = m.due || answer
 	m.mu.Unlock()
 	if answer {
@@ -97,7 +97,7 @@ func (m *managed) settle() uint32 {
 	m.mu.Lock()
 	if m.first == nil {
 		defer m.mu.Unlock()
-		return m.handled
+		return m.handled.Load()
 	}
 	calm := make(chan struct{})
 	m.calm = calm
@@ -114,8 +114,8 @@ func (m *managed) settle() uint32 {
 		a.stray = true
 	}
 	m.first, m.last, m.calm = nil, nil, nil
-	m.received = m.handled
-	return m.handled
+	m.received = m.handled.Load()
+	return m.received
 }
 
 // answerMax is how long an <r/> may go without an answer: then it is told what is
@@ -129,7 +129,7 @@ const askedMax = 32
 // safe.
 func (m *managed) answer(t *router.Turn) {
 	m.mu.Lock()
-	if m.handled != m.received {
+	if m.handled.Load() != m.received {
 		switch n := len(m.asked); {
 		case n < askedMax:
 			m.asked = append(m.asked, m.received)
@@ -142,15 +142,14 @@ func (m *managed) answer(t *router.Turn) {
 		m.mu.Unlock()
 		return
 	}
-	h := m.handled
 	m.mu.Unlock()
-	m.peer.Write(t, ack(h))
+	m.peer.Write(t, (*ack)(m))
 }
 
 // pay writes the <a/> that is due.
 func (m *managed) pay(t *router.Turn) {
 	m.mu.Lock()
-	h := m.handled
+	h := m.handled.Load()
 	n := 0
 	for n < len(m.asked) && int32(h-m.asked[n]) >= 0 {
 		n++
@@ -158,5 +157,5 @@ func (m *managed) pay(t *router.Turn) {
 	m.asked = append(m.asked[:0], m.asked[n:]...)
 	m.due = false
 	m.mu.Unlock()
-	m.peer.Write(t, ack(h))
+	m.peer.Write(t, (*ack)(m))
 }

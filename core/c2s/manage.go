@@ -94,11 +94,13 @@ func counter(ev *stream.Event) (uint32, bool) {
 }
 
 // ack is <a/>.
-type ack uint32
+type ack managed
 
-func (h ack) AppendXML(dst []byte) []byte {
+// AppendXML implements stanza.Payload. It reads the number in the moment in which
+// the element takes its place on the stream, so that none is behind a higher one.
+func (m *ack) AppendXML(dst []byte) []byte {
 	dst = append(dst, "<a xmlns='"+nsManage+"' h='"...)
-	dst = strconv.AppendUint(dst, uint64(h), 10)
+	dst = strconv.AppendUint(dst, uint64(m.handled.Load()), 10)
 	return append(dst, "'/>"...)
 }
 

@@ -3,6 +3,7 @@ package c2s
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"trivium/core/router"
@@ -30,7 +31,7 @@ type managed struct {
 	ended    bool          // it is to end, whatever comes
 	over     bool          // it has ended
 	received uint32        // stanzas that came, modulo 2^32
-	handled  uint32        // 'h': those of them that are safe, with all before them
+	handled  atomic.Uint32 // 'h': those of them that are safe, with all before them; changed with mu only
 	first    *arrival      // the first that is not
 	last     *arrival      // the last one
 	calm     chan struct{} // closed when there are none; nil while nobody waits for that

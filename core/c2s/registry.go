@@ -44,7 +44,7 @@ func (r *registry) keep(m *managed) {
 // lapse makes a session that is over one that was.
 func (r *registry) lapse(m *managed) {
 	m.mu.Lock()
-	l := lapse{m.peer.Account.Bare, m.handled, time.Now().Add(lapseTime)}
+	l := lapse{m.peer.Account.Bare, m.handled.Load(), time.Now().Add(lapseTime)}
 	m.mu.Unlock()
 	r.mu.Lock()
 	defer r.mu.Unlock()
