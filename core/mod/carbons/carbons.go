@@ -70,9 +70,8 @@ func eligible(st *stanza.Stanza, sent bool) bool {
 		st.Has(NS, "private") || st.Has(NSHints, "no-copy") { // XEP-0334 §4.3
 		return false
 	}
-	muc := st.Has(nsMUCUser, "x")
-	if muc {
-		if c, _ := st.Child(nsMUCUser, "x"); c.Element().Child(nsMUCUser, "invite") != nil {
+	if c, ok := st.Child(nsMUCUser, "x"); ok {
+		if c.Element().Child(nsMUCUser, "invite") != nil {
 			return true // a mediated invitation
 		}
 		if !sent && st.From.Resource() != "" {
@@ -82,25 +81,23 @@ func eligible(st *stanza.Stanza, sent bool) bool {
 	if st.Has("jabber:x:conference", "x") { // XEP-0249
 		return true
 	}
-	instant := false
+	if st.Type == stanza.Chat {
+		return true
+	}
+	// Of type normal (unknown types are, RFC 6121 §5.2.2) what belongs to instant
+	// messaging. An error answers an eligible message if it names what such a one
+	// holds: most clients echo it. Errors otherwise concern the sender alone.
+	found := false
 	st.Each(func(c stanza.Child) bool {
 		switch c.Space {
+		case stanza.NSClient:
+			found = c.Local == "body"
 		case "urn:xmpp:receipts", "http://jabber.org/protocol/chatstates", "urn:xmpp:chat-markers:0":
-			instant = true
+			found = true
 		}
-		return !instant
+		return !found
 	})
-	switch st.Type {
-	case stanza.Chat:
-		return true
-	case "", stanza.Normal:
-		return instant || st.Has(stanza.NSClient, "body")
-	case stanza.TypeError:
-		// The error answers an eligible message if it names what such a one holds:
-		// most clients echo it. Errors otherwise concern the sender alone.
-		return instant || st.Has(stanza.NSClient, "body")
-	}
-	return instant || st.Has(stanza.NSClient, "body") // unknown types are normal, RFC 6121 §5.2.2
+	return found
 }
 
 // copySent copies a message to the sender's other sessions.
@@ -161,8 +158,7 @@ next:
 // wrap makes the copy, from the bare JID of the account (XEP-0280 §11) and of the
 // type of the original (§7, §8).
 func wrap(direction string, st *stanza.Stanza, s *module.Session) *stanza.Stanza {
-	c := stanza.New(stanza.Message, st.Type, s.Account.Bare, s.JID, "", forwarded{direction, st})
-	return c
+	return stanza.New(stanza.Message, st.Type, s.Account.Bare, s.JID, "", forwarded{direction, st})
 }
 
 // forwarded writes the original inside its envelope; the copy in there declares
