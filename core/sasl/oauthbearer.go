@@ -3,6 +3,7 @@
 package sasl
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -45,30 +46,24 @@ type TokenRefusal struct {
 }
 
 func (r *TokenRefusal) Error() string {
-	status := r.Status
-	if status == "" {
-		status = InvalidToken
-	}
 	if r.Cause == nil {
-		return "sasl: " + status
+		return "sasl: " + r.status()
 	}
-	return "sasl: " + status + ": " + r.Cause.Error()
+	return "sasl: " + r.status() + ": " + r.Cause.Error()
 }
+
+func (r *TokenRefusal) status() string { return cmp.Or(r.Status, InvalidToken) }
 
 // Unwrap returns the cause.
 func (r *TokenRefusal) Unwrap() error { return r.Cause }
 
 // challenge is the error of RFC 7628 §3.2.2.
 func (r *TokenRefusal) challenge() []byte {
-	status := r.Status
-	if status == "" {
-		status = InvalidToken
-	}
 	b, err := json.Marshal(struct {
 		Status        string `json:"status"`
 		Scope         string `json:"scope,omitempty"`
 		Configuration string `json:"openid-configuration,omitempty"`
-	}{status, r.Scope, r.Configuration})
+	}{r.status(), r.Scope, r.Configuration})
 	if err != nil {
 		panic("sasl: three strings are valid JSON: " + err.Error())
 	}
