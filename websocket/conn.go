@@ -164,23 +164,8 @@ func (c *Conn) other(ev stream.Event) (stream.Event, error) {
 
 // header reads an <open/> (RFC 7395 §3.4).
 func header(ev stream.Event) *stream.Header {
-	h := &stream.Header{Content: stanza.NSClient}
-	for i := range ev.Index.Attrs {
-		a := &ev.Index.Attrs[i]
-		v := wire.UnescapeAttr(string(a.Value.Bytes(ev.Raw)))
-		switch string(a.Name.Bytes(ev.Raw)) {
-		case "to":
-			h.To = v
-		case "from":
-			h.From = v
-		case "id":
-			h.ID = v
-		case "version":
-			h.Version = v
-		case "xml:lang":
-			h.Lang = v
-		}
-	}
+	h := stream.ReadHeader(ev.Raw, ev.Index)
+	h.Content = stanza.NSClient
 	return h
 }
 

@@ -35,6 +35,29 @@ type Header struct {
 	Err *Error
 }
 
+// ReadHeader reads the attributes of a start tag that is a header, raw and its index.
+// What the tag is called, and the content namespace, are for the framing to judge.
+func ReadHeader(raw []byte, el *wire.Element) *Header {
+	h := &Header{}
+	for i := range el.Attrs {
+		a := &el.Attrs[i]
+		v := wire.UnescapeAttr(string(a.Value.Bytes(raw)))
+		switch string(a.Name.Bytes(raw)) {
+		case "to":
+			h.To = v
+		case "from":
+			h.From = v
+		case "id":
+			h.ID = v
+		case "version":
+			h.Version = v
+		case "xml:lang":
+			h.Lang = v
+		}
+	}
+	return h
+}
+
 // EventKind says what Conn.Read returned.
 type EventKind uint8
 

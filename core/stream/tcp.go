@@ -304,23 +304,7 @@ func Standalone(raw []byte, limits wire.Limits) (Event, error) {
 // header reads the peer's stream header (RFC 6120 §4.7).
 func (c *TCP) header(raw []byte) Event {
 	el := c.scan.Index()
-	h := &Header{}
-	for i := range el.Attrs {
-		a := &el.Attrs[i]
-		v := wire.UnescapeAttr(string(a.Value.Bytes(raw)))
-		switch string(a.Name.Bytes(raw)) {
-		case "to":
-			h.To = v
-		case "from":
-			h.From = v
-		case "id":
-			h.ID = v
-		case "version":
-			h.Version = v
-		case "xml:lang":
-			h.Lang = v
-		}
-	}
+	h := ReadHeader(raw, el)
 	for _, d := range el.Decls {
 		if d.Prefix.Start == d.Prefix.End {
 			h.Content = wire.Unescape(string(d.Name.Bytes(raw)))
