@@ -241,11 +241,7 @@ func (c *Conn) element(raw []byte) (stream.Event, error) {
 	if !el.Foreign {
 		return stream.Event{Kind: stream.Element, Raw: raw, Index: el}, nil
 	}
-	own, err := c.scan.Canonical(nil, raw)
-	if err != nil {
-		return stream.Event{}, stream.FromWire(err)
-	}
-	return stream.Standalone(own, c.limits)
+	return stream.Canonical(&c.scan, raw, c.limits)
 }
 
 // finish waits until the client has been told of the end, and says why Read is

@@ -190,11 +190,7 @@ func (c *Conn) element(data []byte) (stream.Event, error) {
 	if !el.Foreign {
 		return stream.Event{Kind: stream.Element, Raw: raw, Index: el}, nil
 	}
-	own, err := c.scan.Canonical(nil, raw)
-	if err != nil {
-		return stream.Event{}, stream.FromWire(err)
-	}
-	return stream.Standalone(own, c.limits)
+	return stream.Canonical(&c.scan, raw, c.limits)
 }
 
 // message reads a message into a pooled buffer, which stays ours until the next

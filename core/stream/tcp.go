@@ -273,16 +273,20 @@ func notNil(err error) error {
 
 // canonical re-encodes an element that uses prefixes declared on the stream
 // header, so that its octets can be forwarded.
-func (c *TCP) canonical(raw []byte) (Event, error) {
-	own, err := c.scan.Canonical(nil, raw)
+func (c *TCP) canonical(raw []byte) (Event, error) { return Canonical(&c.scan, raw, c.limits) }
+
+// Canonical re-encodes the element that sc has read last, raw within limits, so that
+// it declares all it uses. The error is as FromWire makes it.
+func Canonical(sc *wire.Scanner, raw []byte, limits wire.Limits) (Event, error) {
+	own, err := sc.Canonical(nil, raw)
 	if err != nil {
 		return Event{}, FromWire(err)
 	}
-	return Standalone(own, c.limits)
+	return standalone(own, limits)
 }
 
-// Standalone indexes one element that declares all it uses.
-func Standalone(raw []byte, limits wire.Limits) (Event, error) {
+// standalone indexes one element that declares all it uses.
+func standalone(raw []byte, limits wire.Limits) (Event, error) {
 	// What the peer sent was within its limits; declarations that moved inside do
 	// not count against it.
 	d := wire.DefaultLimits()
