@@ -1,7 +1,6 @@
 package c2s
 
 import (
-	"sync"
 	"time"
 
 	"trivium/core/router"
@@ -20,18 +19,22 @@ type arrival struct {
 	stray      bool   // the peer will send it again: it does not count any more
 }
 
-var arrivals sync.Pool // of *arrival
+// freeMax is how many arrivals a session keeps for use again.
+const freeMax = 32
 
 // arrive counts a message and returns its receipt, which the caller holds.
 func (m *managed) arrive() *router.Receipt {
-	a, _ := arrivals.Get().(*arrival)
-	if a == nil {
-		a = new(arrival)
-		a.fn = a.done
-	}
-	a.m = m
-	a.rc.Start(a.fn)
 	m.mu.Lock()
+	defer m.mu.Unlock()
+	a := m.unused
+	if a == nil {
+		a = &arrival{m: m}
+		a.fn = a.done
+	} else {
+		m.unused, a.next = a.next, nil
+		m.spare--
+	}
+	a.rc.Start(a.fn)
 	m.received++
 	if a.prev = m.last; a.prev == nil {
 		m.first = a
@@ -39,7 +42,6 @@ func (m *managed) arrive() *router.Receipt {
 		a.prev.next = a
 	}
 	m.last = a
-	m.mu.Unlock()
 	return &a.rc
 }
 
@@ -76,8 +78,11 @@ func (a *arrival) done(error) {
 	} else {
 		a.next.prev = a.prev
 	}
-	a.m, a.prev, a.next, a.behind = nil, nil, nil, 0
-	arrivals.Put(a)
+	a.prev, a.next, a.behind = nil, nil, 0
+	if m.spare < freeMax && m.owner != nil {
+		a.next, m.unused = m.unused, a
+		m.spare++
+	}
 	if m.first == nil && m.calm != nil {
 		close(m.calm)
 		m.calm = nil

@@ -34,6 +34,8 @@ type managed struct {
 	handled  atomic.Uint32 // 'h': those of them that are safe, with all before them; changed with mu only
 	first    *arrival      // the first that is not
 	last     *arrival      // the last one
+	unused   *arrival      // arrivals to be used again, by next
+	spare    int           // how many
 	calm     chan struct{} // closed when there are none; nil while nobody waits for that
 	asked    []uint32      // what received was when an <r/> came that has no answer yet
 	due      bool          // the service is about to answer
@@ -88,6 +90,7 @@ func (m *managed) release(s *session, final bool) bool {
 		return false
 	}
 	stays = stays && !m.ended
+	m.unused, m.spare = nil, 0
 	m.owner, m.since = nil, time.Now()
 	m.asked = m.asked[:0]
 	m.over = !stays
