@@ -231,11 +231,11 @@ func (s *Session) Attach(conn stream.Conn, kick func(*stream.Error)) bool {
 	l := o.ledger
 	l.asked, l.looked, l.seen = false, 0, 0
 	if l.len() > 0 {
-		o.buf = outBuffers.Get().(*outBuffer)
+		b := o.buffer()
 		for i := l.head; i < len(l.queue); i++ {
 			q := &l.queue[i]
-			o.buf.data = delayed(q).AppendFor(o.buf.data, q.to)
-			o.buf.ends = append(o.buf.ends, len(o.buf.data))
+			b.data = delayed(q).AppendFor(b.data, q.to)
+			b.ends = append(b.ends, len(b.data))
 		}
 		o.ask()
 	}
@@ -275,12 +275,8 @@ func (o *Outbox) tick(t *Turn) bool {
 	l.seen = l.len()
 	mine := false
 	if l.unasked > 0 && l.len() > 0 && !l.asked {
-		if o.buf == nil {
-			o.buf = outBuffers.Get().(*outBuffer)
-		}
 		o.ask()
-		mine = !o.claimed
-		o.claimed = true
+		mine = o.claim()
 	}
 	l.watched = l.looked < l.seen
 	if l.len() == 0 {
@@ -294,10 +290,11 @@ func (o *Outbox) tick(t *Turn) bool {
 	return again
 }
 
-// ask appends <r/>. o.mu is held and o.buf is there.
+// ask appends <r/>. o.mu is held.
 func (o *Outbox) ask() {
-	o.buf.data = append(o.buf.data, ask...)
-	o.buf.ends = append(o.buf.ends, len(o.buf.data))
+	b := o.buffer()
+	b.data = append(b.data, ask...)
+	b.ends = append(b.ends, len(b.data))
 	o.ledger.asked, o.ledger.unasked = true, 0
 }
 
