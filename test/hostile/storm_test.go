@@ -21,7 +21,7 @@ import (
 	"trivium/test/harness"
 )
 
-var storms = flag.Int("storms", 4, "how many storms, each with another seed")
+var storms = flag.Int("storms", 3, "how many storms, each with another seed")
 
 const (
 	stormSenders  = 4
