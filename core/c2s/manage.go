@@ -1,4 +1,4 @@
-//spec:xep-0198 1.6.1 complete | Stream Management | acknowledgements, and resumption over any framing; also inside SASL2 and Bind 2; no location
+//spec:xep-0198 1.6.3 complete | Stream Management | acknowledgements, and resumption over any framing; also inside SASL2 and Bind 2; no location
 package c2s
 
 import (

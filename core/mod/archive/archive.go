@@ -183,6 +183,14 @@ func (m *Module) Register(h *module.Host) error {
 		h.Feature(module.Account, NSFullText)
 	}
 	h.Removed(m.remove)
+	h.Figure(
+		module.Figure{Name: "trivium.archive.messages", Unit: "{message}", Text: "Messages brought into archives.", Read: m.Stats.Stored.Load},
+		module.Figure{Name: "trivium.archive.refused", Unit: "{message}", Text: "Messages refused because too many waited for the store.", Read: m.Stats.Refused.Load},
+		module.Figure{Name: "trivium.archive.failed", Unit: "{message}", Text: "Messages that the disk refused.", Read: m.Stats.Failed.Load},
+		module.Figure{Name: "trivium.archive.expired", Unit: "{message}", Text: "Messages deleted for their age or the size of their archive.", Read: m.Stats.Expired.Load},
+		module.Figure{Name: "trivium.archive.queries", Unit: "{query}", Text: "Queries answered.", Read: m.Stats.Queries.Load},
+		module.Figure{Name: "trivium.archive.results", Unit: "{message}", Text: "Messages in their answers.", Read: m.Stats.Results.Load},
+	)
 
 	ctx, stop := context.WithCancel(context.Background())
 	m.work.Go(func() { m.background(ctx) })

@@ -122,6 +122,12 @@ func (m *Module) Register(h *module.Host) error {
 	h.Inbound(module.Rewrite, stanza.Message, m.queue)
 	h.Broadcast(module.Rewrite, m.announced)
 	h.Broadcast(module.Observe, m.arrived)
+	h.Figure(
+		module.Figure{Name: "trivium.offline.stored", Unit: "{message}", Text: "Messages kept for accounts that were away.", Read: m.Stats.Stored.Load},
+		module.Figure{Name: "trivium.offline.delivered", Unit: "{message}", Text: "Messages brought to sessions that came.", Read: m.Stats.Delivered.Load},
+		module.Figure{Name: "trivium.offline.refused", Unit: "{message}", Text: "Messages refused because too many waited.", Read: m.Stats.Refused.Load},
+		module.Figure{Name: "trivium.offline.parked", Unit: "{message}", Text: "Messages written while a session was slow to confirm them.", Read: m.Stats.Parked.Load},
+	)
 	h.OnStop(m.Wait)
 	h.Removed(func(tx *store.Tx, account jid.JID) error {
 		if b, ok := m.boxes.Load(account); ok {
