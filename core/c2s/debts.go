@@ -43,9 +43,11 @@ func (d *debts) pay(t *router.Turn, f func()) {
 	d.mu.Lock()
 	d.payers++
 	d.mu.Unlock()
+	defer func() { // also when f panics: nobody else would pay any more
+		for d.paySome(t) {
+		}
+	}()
 	f()
-	for d.paySome(t) {
-	}
 }
 
 // paySome pays those who are owed now. It reports false when there was nobody; the

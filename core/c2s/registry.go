@@ -49,9 +49,16 @@ func (r *registry) lapse(m *managed) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.live, m.id)
-	if m.max > 0 && len(r.lapsed) < lapseMax {
-		r.lapsed[m.id] = l
+	if m.max <= 0 {
+		return
 	}
+	if len(r.lapsed) >= lapseMax {
+		for id := range r.lapsed { // any: it is a favour
+			delete(r.lapsed, id)
+			break
+		}
+	}
+	r.lapsed[m.id] = l
 }
 
 // resumable finds a session of the account, or what its 'h' was at the end.

@@ -32,7 +32,7 @@ func (o *Outbox) leave() {
 	o.epoch++ // a write that is under way is none of ours any more
 	for _, b := range [...]*outBuffer{o.flying, o.buf} {
 		for i := 0; b != nil && i < len(b.held); i++ {
-			o.ledger.push(b.held[i]) // from before stream management
+			o.ledger.before = append(o.ledger.before, b.held[i])
 		}
 	}
 	o.conn, o.buf, o.flying, o.writing, o.claimed = nil, nil, nil, false, false
@@ -71,6 +71,8 @@ func (s *Session) Attach(conn stream.Conn, kick func(*stream.Error)) bool {
 	o.conn, o.info, o.kick, o.away = conn, conn.Info(), kick, false
 	o.drainFn, o.claimed = nil, true
 	l := o.ledger
+	before := l.before
+	l.before = nil
 	l.asked, l.looked, l.seen = false, 0, 0
 	if l.len() > 0 {
 		b := o.buffer()
@@ -82,6 +84,9 @@ func (s *Session) Attach(conn stream.Conn, kick func(*stream.Error)) bool {
 		o.ask()
 	}
 	o.mu.Unlock()
+	for i := range before {
+		before[i].t.arrived() // or the peer would not know that it may resume
+	}
 	o.flush()
 	return true
 }

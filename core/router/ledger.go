@@ -13,11 +13,12 @@ const (
 // ledger is what a peer with stream management has been sent and has not
 // acknowledged (XEP-0198 §4). It is guarded by its Outbox.
 type ledger struct {
-	queue []queued
-	head  int    // queue[:head] is acknowledged
-	first uint32 // the peer's 'h': how many stanzas were acknowledged, modulo 2^32
-	bytes int
-	max   int // stanzas that may wait
+	queue  []queued
+	head   int      // queue[:head] is acknowledged
+	before []queued // what was under way when the connection broke, and is not counted
+	first  uint32   // the peer's 'h': how many stanzas were acknowledged, modulo 2^32
+	bytes  int
+	max    int // stanzas that may wait
 
 	asked   bool       // an <r/> has been sent, and no <a/> has come since
 	unasked int        // stanzas sent since the last <r/>

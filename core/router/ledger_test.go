@@ -431,3 +431,33 @@ func TestQuiet(t *testing.T) {
 	}
 	turn.Flush()
 }
+
+// What was under way before stream management began has arrived if the peer can
+// resume, and is nobody's yet if it does not.
+func TestUnderWayWhenEnabled(t *testing.T) {
+	for _, resumed := range []bool{true, false} {
+		w := newWorld(t)
+		juliet := w.bind("juliet@example.org/balcony", 0)
+		juliet.conn.set(true, nil)
+		safe := 0
+		rc := NewReceipt(func(error) { safe++ })
+		deliver(juliet.Session, rc, "before")
+		rc.Release(nil)
+		manage(juliet.Session)
+		deliver(juliet.Session, nil, "behind")
+		juliet.Detach()
+		second := &conn{}
+		if resumed {
+			juliet.Attach(second, func(*stream.Error) {})
+			if got := ids(second.elements()); got != "behind" || safe != 1 || len(w.stored) != 0 {
+				t.Errorf("resent %q, %d safe, stored %v", got, safe, w.stored)
+			}
+			continue
+		}
+		w.Unbind(juliet.Session)
+		juliet.Drop()
+		if got := strings.Join(w.stored, " "); got != "before behind" {
+			t.Errorf("stored %q", got)
+		}
+	}
+}

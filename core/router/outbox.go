@@ -360,7 +360,7 @@ func (o *Outbox) lose(err error) {
 		}
 	}
 	if l := o.ledger; l != nil {
-		left = append(left, l.queue[l.head:]...)
+		left = append(append(left, l.before...), l.queue[l.head:]...)
 	}
 	if o.hold != nil {
 		left = append(left, o.hold.kept...)

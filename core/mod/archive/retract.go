@@ -22,7 +22,7 @@ type retraction struct {
 
 // retractDepth is how many messages of an account are looked at for the one that
 // was taken back.
-const retractDepth = 100_000
+const retractDepth = 20_000
 
 // noteRetraction has the message that st takes back replaced by a tombstone
 // (XEP-0424 §4), in the background. The retraction itself stays in the archive.
