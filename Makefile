@@ -36,7 +36,7 @@ fmt: ## format all Go files with gofumpt
 generate: ## write the generated files again (docs/specs.md, the example configuration, ...)
 	$(GO) generate ./...
 
-bench: build ## measure the server beside its peers, about 30 min (ARGS="-rounds 2" narrows it); writes docs/performance.md
+bench: build ## measure the server beside its peers, about an hour (ARGS="-rounds 2" narrows it); writes docs/performance.md
 	$(GO) run ./test/bench -profile admin -out docs/performance.md $(ARGS)
 
 microbench: ## run the Go benchmarks (PKG=./core/wire BENCH=Scan narrow it)
