@@ -114,7 +114,8 @@ func (t *Turn) add(o *Outbox) {
 }
 
 // send queues a stanza. It reports false when the peer is lost; the stanza is then
-// the caller's to place elsewhere.
+// the caller's to place elsewhere. rc is of a message that goes to this session
+// alone; nil when its origin does not wait, or waits by q.t.
 func (o *Outbox) send(t *Turn, q queued, rc *Receipt) bool {
 	o.mu.Lock()
 	if o.dead {

@@ -57,9 +57,6 @@ func (o *Outbox) unhold() {
 		return
 	}
 	for _, q := range o.hold.kept {
-		if q.t != nil && q.t.solo {
-			q.t = nil // it was nothing to lose, and may be released only now
-		}
 		o.put(q)
 	}
 	o.hold.kept, o.hold.bytes = nil, 0
