@@ -99,16 +99,16 @@ var rules = []rule{
 		why: "a framing supplies stream.Conn and knows nothing of what is said over it",
 	},
 	{
-		from: "httpapi/...", deny: []string{"websocket/...", "bosh/...", "bridges/...", "config/..."},
-		why: "the REST road is a road of its own; options are passed in",
+		from: "httpapi/...", deny: []string{"websocket/...", "bosh/...", "bridges/...", "config/..."}, allow: []string{"bridges/kit", "bridges/cpim/..."},
+		why: "the REST road is a road of its own; options are passed in. It speaks CPIM, and is the network behind gateway domains",
 	},
 	{
 		from: "bridges/...", deny: []string{"websocket/...", "bosh/...", "httpapi/...", "config/..."},
 		why: "a bridge is a domain handler and gets no back door",
 	},
 	{
-		from: "bridges/...", deny: []string{"bridges/..."}, allow: []string{"bridges/kit"},
-		why: "bridges share behaviour through bridges/kit, not through each other",
+		from: "bridges/...", deny: []string{"bridges/..."}, allow: []string{"bridges/kit", "bridges/cpim/..."},
+		why: "bridges share behaviour through bridges/kit and the codec bridges/cpim, not through each other",
 	},
 	{
 		from: "config/...", only: []string{"core/jid"},
