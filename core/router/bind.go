@@ -19,9 +19,9 @@ const (
 
 // Binding is what Bind needs to know.
 type Binding struct {
-	JID         jid.JID // full
-	Client      string  // see Session
-	Conn        stream.Conn
+	JID         jid.JID     // full
+	Client      string      // see Session
+	Conn        stream.Conn // nil: the session is seen, but nothing can be sent to it
 	Conflict    Conflict
 	MaxSessions int                 // per account; 0: no limit
 	OutboxLimit int                 // octets
@@ -95,6 +95,20 @@ func (r *Router) Bind(b Binding) (*Session, error) {
 		replaced.Kick(stream.Err(stream.Conflict, "replaced by a new session")) // RFC 6120 §4.9.3.3
 	}
 	return s, nil
+}
+
+// Agent returns a session that nobody can see or send to: what programs send on
+// behalf of an account goes out through it as if through one of its sessions. from
+// is the account or one of its resources.
+func (r *Router) Agent(from jid.JID) *Session {
+	bare := from.Bare()
+	a := r.Account(bare)
+	if a == nil {
+		a = r.newAccount(bare)
+	}
+	s := &Session{JID: from, Account: a, Bound: r.now()}
+	s.out.init(s, nil, 0, func(*stream.Error) {})
+	return s
 }
 
 // longestAway returns a session whose peer may or may not come back: rather that

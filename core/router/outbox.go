@@ -85,9 +85,13 @@ type Outbox struct {
 	drainFn func(error) // drained for this epoch, made once
 }
 
-// init prepares the outbox; limit is in octets.
+// init prepares the outbox; limit is in octets. Without a connection it is dead
+// from the start.
 func (o *Outbox) init(owner *Session, conn stream.Conn, limit int, kick func(*stream.Error)) {
-	o.owner, o.conn, o.info, o.limit, o.kick = owner, conn, conn.Info(), limit, kick
+	o.owner, o.conn, o.limit, o.kick, o.dead = owner, conn, limit, kick, conn == nil
+	if conn != nil {
+		o.info = conn.Info()
+	}
 }
 
 // Turn collects the outboxes that one goroutine has the duty to flush. It

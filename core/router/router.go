@@ -108,6 +108,9 @@ type Router struct {
 	flags    atomic.Uint32
 	slots    atomic.Int32
 
+	questions *xsync.Map[question, chan *stanza.Stanza] // of Ask
+	asking    atomic.Int32                              // how many there are
+
 	mu      sync.Mutex // writers of domains
 	domains atomic.Pointer[map[string]Handler]
 	remote  Handler
@@ -130,7 +133,8 @@ func New(o Options) *Router {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	r := &Router{log: o.Logger, now: o.Now, remote: o.Remote, accounts: xsync.NewMap[jid.JID, *Account]()}
+	r := &Router{log: o.Logger, now: o.Now, remote: o.Remote, accounts: xsync.NewMap[jid.JID, *Account](),
+		questions: xsync.NewMap[question, chan *stanza.Stanza]()}
 	r.domains.Store(&map[string]Handler{})
 	return r
 }
@@ -196,6 +200,9 @@ func (r *Router) Send(ctx context.Context, t *Turn, st *stanza.Stanza, rc *Recei
 // *stanza.Error when the sender is to be told of a failure.
 func (r *Router) Route(ctx context.Context, p *Packet) error {
 	r.Routed.Add(1)
+	if r.asking.Load() > 0 && r.answers(p.Stanza) {
+		return nil
+	}
 	h := (*r.domains.Load())[p.Stanza.To.Domain()]
 	if h == nil {
 		h = r.remote
@@ -214,14 +221,19 @@ func (r *Router) Route(ctx context.Context, p *Packet) error {
 
 // Bounce routes an error answer to st back to its sender, if it may have one.
 func (r *Router) Bounce(ctx context.Context, t *Turn, st *stanza.Stanza, err error) {
+	if reply := st.ErrorReply(r.stanzaError(st, err)); reply != nil && !reply.To.IsZero() {
+		_ = r.Send(ctx, t, reply, nil) // an error is never answered with one
+	}
+}
+
+// stanzaError returns what the sender of st is told of err.
+func (r *Router) stanzaError(st *stanza.Stanza, err error) *stanza.Error {
 	var e *stanza.Error
 	if !errors.As(err, &e) {
 		r.log.Error("routing failed", "kind", st.Kind.String(), "err", err)
 		e = stanza.Internal()
 	}
-	if reply := st.ErrorReply(e); reply != nil && !reply.To.IsZero() {
-		_ = r.Send(ctx, t, reply, nil) // an error is never answered with one
-	}
+	return e
 }
 
 // rescue places messages that a lost session never got: they are handled as if

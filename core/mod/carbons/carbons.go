@@ -103,7 +103,7 @@ func eligible(st *stanza.Stanza, sent bool) bool {
 // copySent copies a message to the sender's other sessions.
 func (m *Module) copySent(_ context.Context, p *module.Packet) error {
 	sessions := p.Session.Account.Sessions()
-	if len(sessions) < 2 || p.Stanza.To.Bare() == p.Session.Account.Bare {
+	if len(sessions) == 0 || len(sessions) == 1 && sessions[0] == p.Session || p.Stanza.To.Bare() == p.Session.Account.Bare {
 		return nil // what an account sends to itself is copied as received
 	}
 	var made *stanza.Stanza
