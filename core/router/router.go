@@ -133,8 +133,10 @@ func New(o Options) *Router {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	r := &Router{log: o.Logger, now: o.Now, remote: o.Remote, accounts: xsync.NewMap[jid.JID, *Account](),
-		questions: xsync.NewMap[question, chan *stanza.Stanza]()}
+	r := &Router{
+		log: o.Logger, now: o.Now, remote: o.Remote, accounts: xsync.NewMap[jid.JID, *Account](),
+		questions: xsync.NewMap[question, chan *stanza.Stanza](),
+	}
 	r.domains.Store(&map[string]Handler{})
 	return r
 }
