@@ -30,7 +30,7 @@ func TestNoFeatureTellsAccounts(t *testing.T) {
 		}
 	}
 	srv, err := New(Options{Hosts: []VirtualHost{{Domain: "example.org"}}, Store: db, Auth: users, Modules: func(*Server) []module.Module {
-		return mod.Standard(users, mod.Options{})
+		return mod.New(users, mod.Options{}).Modules()
 	}})
 	if err != nil {
 		t.Fatal(err)

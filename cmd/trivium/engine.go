@@ -40,6 +40,7 @@ type engine struct {
 	core  *core.Server
 	admin admin.Registry
 
+	features *mod.Set
 	webhooks *webhook.Service
 	sources  *sources
 	now      func() time.Time // the clock of logins by tokens and questions
@@ -100,7 +101,8 @@ func (e *engine) build(ctx context.Context) error {
 			o := moduleOptions(cfg)
 			o.Archive.Exists = s.Exists
 			o.Commands.Commands = e.admin.Commands
-			return append([]module.Module{hooks}, mod.Standard(e.users, o)...)
+			e.features = mod.New(e.users, o)
+			return append([]module.Module{hooks}, e.features.Modules()...)
 		},
 	})
 	if err = errors.Join(err, hookErr); err != nil {

@@ -24,7 +24,7 @@ import (
 	"trivium/core/module"
 )
 
-// Options of Standard; the zero value is the default of each feature.
+// Options of New; the zero value is the default of each feature.
 type Options struct {
 	Version  string // of the server, told by XEP-0092
 	Disco    disco.Options
@@ -40,10 +40,23 @@ type Options struct {
 	Register register.Options
 }
 
-// Standard returns the features in the order in which they register: within a
-// phase of a pipeline their steps run in this order. A feature is its package and
-// its line here; without both it is gone.
-func Standard(users *auth.Service, o Options) []module.Module {
+// Set is the features of one server. The fields are those that programs ask
+// besides clients; they may be used once the set has been built into a server.
+type Set struct {
+	Archive  *archive.Module
+	Roster   *roster.Module
+	Presence *presence.Module
+
+	modules []module.Module
+}
+
+// Modules returns the features in the order in which they register: within a phase
+// of a pipeline their steps run in this order.
+func (s *Set) Modules() []module.Module { return s.modules }
+
+// New returns the features. A feature is its package and its line here; without
+// both it is gone.
+func New(users *auth.Service, o Options) *Set {
 	contacts := roster.New(o.Roster)
 	last := lastactivity.New(contacts)
 	if o.Presence.LastSeen == nil {
@@ -59,7 +72,7 @@ func Standard(users *auth.Service, o Options) []module.Module {
 	o.Offline.Covered = kept.Covers
 	adhoc := commands.New(o.Commands)
 	o.Disco.Nodes = append(o.Disco.Nodes, adhoc)
-	return []module.Module{
+	return &Set{Archive: kept, Roster: contacts, Presence: here, modules: []module.Module{
 		session.New(),
 		kept,                           // before all that passes messages on with their ids
 		offline.New(o.Offline),         // before presence: nothing overtakes older messages
@@ -78,5 +91,5 @@ func Standard(users *auth.Service, o Options) []module.Module {
 		register.New(users, o.Register),
 		clients.New(users),
 		adhoc,
-	}
+	}}
 }

@@ -73,7 +73,7 @@ func Start(tb testing.TB, o Options) *Server {
 	}
 	co := core.Options{
 		Store: db, Auth: users, Sessions: o.Sessions, Logger: logger,
-		Modules: func(*core.Server) []module.Module { return mod.Standard(users, o.Modules) },
+		Modules: func(*core.Server) []module.Module { return mod.New(users, o.Modules).Modules() },
 	}
 	for _, h := range o.Hosts {
 		co.Hosts = append(co.Hosts, core.VirtualHost{Domain: h})

@@ -25,7 +25,20 @@ func (m *Module) query(ctx context.Context, rq *module.Request) (stanza.Payload,
 	if err != nil {
 		return nil, err
 	}
-	num, err := m.ready(ctx, rq.To())
+	page, err := m.answer(ctx, rq.To(), q)
+	if err != nil {
+		return nil, err
+	}
+	if q.catchesUp() && !rq.Session.Available() {
+		rq.Session.Set(m.covered, true)
+	}
+	m.deliver(rq, q, page)
+	return page.fin(), nil
+}
+
+// answer reads the page of a query.
+func (m *Module) answer(ctx context.Context, account jid.JID, q *query) (*page, error) {
+	num, err := m.ready(ctx, account)
 	if err != nil {
 		return nil, err
 	}
@@ -38,13 +51,9 @@ func (m *Module) query(ctx context.Context, rq *module.Request) (stanza.Payload,
 	if err != nil {
 		return nil, err
 	}
-	if q.catchesUp() && !rq.Session.Available() {
-		rq.Session.Set(m.covered, true)
-	}
 	m.Stats.Queries.Add(1)
 	m.Stats.Results.Add(int64(len(page.rows)))
-	m.deliver(rq, q, page)
-	return page.fin(), nil
+	return page, nil
 }
 
 // ready waits until an account's rows can all be read. It returns what stands for
@@ -121,13 +130,17 @@ func (g *page) fin() *stanza.Element {
 	if !g.more {
 		fin.Set("complete", "true")
 	}
-	var p rsm.Page
+	return fin.Add(g.bounds().Element())
+}
+
+// bounds tells what page of the result set it is.
+func (g *page) bounds() (p rsm.Page) {
 	if n := len(g.rows); n > 0 {
 		p.First, p.Last = text(g.rows[0].id), text(g.rows[n-1].id)
 	} else {
 		p.Count, p.HasCount = g.count, g.exact
 	}
-	return fin.Add(p.Element())
+	return p
 }
 
 // metadata answers with the ends of the archive, XEP-0313 §5.5.

@@ -75,31 +75,30 @@ func (m *Module) parse(el *stanza.Element, account jid.JID) (*query, error) {
 	if el.Attr("node") != "" { // XEP-0313 §6.1.3
 		return nil, stanza.Err(stanza.FeatureNotImplemented, "an account's archive has no nodes")
 	}
-	q := &query{name: el.Attr("queryid"), hi: math.MaxInt64, flip: el.Child(NS, "flip-page") != nil}
-	page, err := rsm.Find(el)
-	if err != nil {
+	want := Query{Flip: el.Child(NS, "flip-page") != nil}
+	var err error
+	if want.Page, err = rsm.Find(el); err != nil {
 		return nil, err
 	}
-	if page.HasIndex { // XEP-0059 §2.6: it would have to count
-		return nil, stanza.Err(stanza.FeatureNotImplemented, "pages are found by id")
-	}
-	q.limit, q.backwards = page.Limit(m.opt.Page, m.opt.PageMax), page.Backwards
 	submitted, err := xdata.Find(el)
 	if err != nil {
 		return nil, err
 	}
 	if submitted != nil {
-		if err := m.parseForm(q, submitted, account); err != nil {
+		if err := m.parseForm(&want, submitted); err != nil {
 			return nil, err
 		}
 	}
-	if err := q.above(page.After); err != nil {
+	q, err := m.plan(&want, account)
+	if err != nil {
 		return nil, err
 	}
-	return q, q.below(page.Before)
+	q.name = el.Attr("queryid")
+	return q, nil
 }
 
-func (m *Module) parseForm(q *query, submitted *xdata.Form, account jid.JID) error {
+// parseForm reads the filters of a query.
+func (m *Module) parseForm(want *Query, submitted *xdata.Form) error {
 	if name, found := m.fields.Unknown(submitted); found { // XEP-0313 §4.1.6: not to be ignored
 		return stanza.Err(stanza.FeatureNotImplemented, "there is no field "+name)
 	}
@@ -108,44 +107,67 @@ func (m *Module) parseForm(q *query, submitted *xdata.Form, account jid.JID) err
 		return err
 	}
 	if v := f.Value(fieldWith); v != "" {
-		j, err := jid.Parse(v)
-		if err != nil {
+		if want.With, err = jid.Parse(v); err != nil {
 			return &stanza.Error{Condition: stanza.JIDMalformed, Cause: err}
 		}
-		q.with = newWith(j, account)
 	}
-	if v := f.Value(fieldStart); v != "" {
-		t, err := parseTime(fieldStart, v)
-		if err != nil {
-			return err
-		}
+	if want.Start, err = parseTime(fieldStart, f.Value(fieldStart)); err != nil {
+		return err
+	}
+	if want.End, err = parseTime(fieldEnd, f.Value(fieldEnd)); err != nil {
+		return err
+	}
+	want.After, want.Before, want.Text = f.Value(fieldAfterID), f.Value(fieldBeforeID), f.Value(fieldFullText)
+	if ids := f.Field(fieldIDs); ids != nil {
+		want.IDs = ids.Values
+	}
+	return nil
+}
+
+// plan finds what to read for a query. Its errors are stanza errors.
+func (m *Module) plan(want *Query, account jid.JID) (*query, error) {
+	if want.Page.HasIndex { // XEP-0059 §2.6: it would have to count
+		return nil, stanza.Err(stanza.FeatureNotImplemented, "pages are found by id")
+	}
+	q := &query{
+		hi: math.MaxInt64, flip: want.Flip,
+		limit: want.Page.Limit(m.opt.Page, m.opt.PageMax), backwards: want.Page.Backwards,
+	}
+	if !want.With.IsZero() {
+		q.with = newWith(want.With, account)
+	}
+	if t := want.Start; !t.IsZero() {
 		// §4.1.2: equal to or later. A time between two microseconds is later than the first.
 		q.lo = max(q.lo, idAt(t.Add(time.Microsecond-1))-1)
 	}
-	if v := f.Value(fieldEnd); v != "" {
-		t, err := parseTime(fieldEnd, v)
-		if err != nil {
-			return err
-		}
+	if t := want.End; !t.IsZero() {
 		q.hi = min(q.hi, idAt(t.Add(time.Microsecond)))
 	}
-	if err := q.above(f.Value(fieldAfterID)); err != nil {
-		return err
-	}
-	if err := q.below(f.Value(fieldBeforeID)); err != nil {
-		return err
-	}
-	if ids := f.Field(fieldIDs); ids != nil && len(ids.Values) > 0 {
-		if err := m.parseIDs(q, ids.Values); err != nil {
-			return err
+	for _, id := range [...]string{want.After, want.Page.After} {
+		if err := q.above(id); err != nil {
+			return nil, err
 		}
 	}
-	if v := f.Value(fieldFullText); v != "" { // XEP-0431 §2.2: if non-empty
-		if q.words, err = searchWords(v); err != nil {
-			return err
+	for _, id := range [...]string{want.Before, want.Page.Before} {
+		if err := q.below(id); err != nil {
+			return nil, err
 		}
 	}
-	return nil
+	if len(want.IDs) > 0 {
+		if err := m.parseIDs(q, want.IDs); err != nil {
+			return nil, err
+		}
+	}
+	if want.Text != "" { // XEP-0431 §2.2: if non-empty
+		if !m.opt.FullText {
+			return nil, stanza.Err(stanza.FeatureNotImplemented, "archives cannot be searched")
+		}
+		var err error
+		if q.words, err = searchWords(want.Text); err != nil {
+			return nil, err
+		}
+	}
+	return q, nil
 }
 
 // parseIDs reads the ids of single messages.
@@ -196,11 +218,18 @@ func notFound() error {
 	return stanza.Err(stanza.ItemNotFound, "there is no such message in the archive")
 }
 
-// parseTime reads a DateTime of XEP-0082 §3.2.
+// parseTime reads a DateTime of XEP-0082 §3.2. An empty one is the zero time, which
+// bounds nothing.
 func parseTime(field, v string) (time.Time, error) {
+	if v == "" {
+		return time.Time{}, nil
+	}
 	t, err := time.Parse(time.RFC3339, strings.TrimSpace(v))
 	if err != nil {
 		return t, stanza.Err(stanza.BadRequest, "the field "+field+" is not a time")
+	}
+	if t.IsZero() {
+		t = t.Add(time.Nanosecond) // a time all the same, though before all messages
 	}
 	return t, nil
 }
