@@ -67,7 +67,7 @@ func (r *rest) token(sendAs ...string) string {
 	r.t.Helper()
 	spec := auth.TokenSpec{Name: "test"}
 	for _, a := range sendAs {
-		spec.SendAs = append(spec.SendAs, jid.Must(a))
+		spec.Scopes.SendAs = append(spec.Scopes.SendAs, jid.MustPattern(a))
 	}
 	secret, _, err := r.users.AddToken(context.Background(), spec)
 	if err != nil {

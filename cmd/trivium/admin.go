@@ -67,55 +67,6 @@ func (cmd *userListCmd) Run(c *cli) error {
 	}))
 }
 
-type tokenCmd struct {
-	Add    tokenAddCmd    `cmd:"" help:"Make an API token and print its secret, once."`
-	List   tokenListCmd   `cmd:"" help:"List API tokens."`
-	Revoke tokenRevokeCmd `cmd:"" help:"Make an API token worthless."`
-}
-
-type tokenAddCmd struct {
-	SendAs []string `arg:"" name:"send-as" help:"Whom the token may speak for: addresses, or a domain for all at it."`
-	Name   string   `help:"A name for people."`
-}
-
-func (cmd *tokenAddCmd) Run(c *cli) error {
-	args := admin.Args{"send-as": strings.Join(cmd.SendAs, "\n")}
-	if cmd.Name != "" {
-		args["name"] = cmd.Name
-	}
-	return c.operate("token add", args, func(out json.RawMessage) error {
-		var t admin.Token
-		if err := json.Unmarshal(out, &t); err != nil {
-			return err
-		}
-		fmt.Fprintf(os.Stderr, "token %s for %s; this is the only time its secret is shown:\n", t.ID, strings.Join(t.SendAs, ", "))
-		fmt.Println(t.Secret)
-		return nil
-	})
-}
-
-type tokenListCmd struct {
-	JSON bool `help:"Print JSON."`
-}
-
-func (cmd *tokenListCmd) Run(c *cli) error {
-	return c.operate("token list", admin.Args{}, table(cmd.JSON, "ID\tNAME\tSEND AS\tLAST USED", func(t admin.Token) string {
-		used := "never"
-		if t.LastUsed != nil {
-			used = t.LastUsed.Format(time.RFC3339)
-		}
-		return fmt.Sprintf("%s\t%s\t%s\t%s", t.ID, t.Name, strings.Join(t.SendAs, ","), used)
-	}))
-}
-
-type tokenRevokeCmd struct {
-	ID string `arg:"" help:"The token's id."`
-}
-
-func (cmd *tokenRevokeCmd) Run(c *cli) error {
-	return c.operate("token revoke", admin.Args{"id": cmd.ID}, nil)
-}
-
 // password gives f the password of the flag, or the first line of standard input.
 func (c *cli) password(given string, f func(string) error) error {
 	if given == "" {

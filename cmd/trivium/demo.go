@@ -63,7 +63,9 @@ func (s *server) setUpDemo(ctx context.Context) (*demoSetup, error) {
 	if err != nil {
 		return nil, err
 	}
-	if d.Token, _, err = s.users.AddToken(ctx, auth.TokenSpec{Name: "demo", SendAs: []jid.JID{domain}}); err != nil {
+	all := []jid.Pattern{jid.PatternOf(domain)}
+	scopes := auth.Scopes{SendAs: all, Read: all, Admin: []string{host}}
+	if d.Token, _, err = s.users.AddToken(ctx, auth.TokenSpec{Name: "demo", Scopes: scopes}); err != nil {
 		return nil, err
 	}
 	if data, err = json.MarshalIndent(d, "", "  "); err != nil {

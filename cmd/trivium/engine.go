@@ -109,6 +109,7 @@ func (e *engine) build(ctx context.Context) error {
 		return err
 	}
 	e.admin.Add(admin.Accounts(e.users, e.core.Modules)...)
+	e.admin.Add(admin.Tokens(e.users, e.now)...)
 	e.admin.Add(admin.Sessions(e.users, e.core.Modules)...)
 	return nil
 }

@@ -21,19 +21,8 @@ type User struct {
 	Sessions int       `json:"sessions"`
 }
 
-// Token is an API token as operators see it. Secret is told once, when it is made.
-type Token struct {
-	ID       string     `json:"id"`
-	Name     string     `json:"name"`
-	SendAs   []string   `json:"send_as"`
-	Created  time.Time  `json:"created"`
-	LastUsed *time.Time `json:"last_used,omitempty"`
-	Secret   string     `json:"secret,omitempty"`
-}
-
-// Accounts declares the operations on accounts and API tokens. Users of hosts that
-// are not the server's are refused. Tokens may speak for any domain: gateways have
-// domains of their own.
+// Accounts declares the operations on accounts. Users of hosts that are not the
+// server's are refused.
 func Accounts(users *auth.Service, mods *module.Host) []Operation {
 	r, hosts := mods.Router, mods.Hosts
 	account := func(args Args) (jid.JID, error) { return account(args["jid"], hosts) }
@@ -121,51 +110,6 @@ func Accounts(users *auth.Service, mods *module.Host) []Operation {
 				return list, nil
 			},
 		},
-		{
-			Name: "token add", Help: "make an API token; its secret is shown once", Args: []Arg{
-				{Name: "name", Help: "for people"},
-				{Name: "send-as", Help: "whom it may speak for: an address, or a domain for all at it", Required: true, Repeated: true},
-			},
-			Run: func(ctx context.Context, args Args) (any, error) {
-				spec := auth.TokenSpec{Name: args["name"]}
-				for _, s := range args.List("send-as") {
-					j, err := jid.Parse(s)
-					if err != nil {
-						return nil, Errorf("%q is not an address: %v", s, err)
-					}
-					spec.SendAs = append(spec.SendAs, j)
-				}
-				secret, t, err := users.AddToken(ctx, spec)
-				if err != nil {
-					return nil, told(err)
-				}
-				shown := token(&t)
-				shown.Secret = secret
-				return shown, nil
-			},
-		},
-		{
-			Name: "token list", Help: "list the API tokens",
-			Run: func(ctx context.Context, _ Args) (any, error) {
-				all, err := users.Tokens(ctx)
-				if err != nil {
-					return nil, err
-				}
-				list := []Token{}
-				for i := range all {
-					if all[i].Revoked.IsZero() {
-						list = append(list, token(&all[i]))
-					}
-				}
-				return list, nil
-			},
-		},
-		{
-			Name: "token revoke", Help: "make an API token worthless", Args: []Arg{{Name: "id", Help: "the token's id", Required: true}},
-			Run: func(ctx context.Context, args Args) (any, error) {
-				return nil, told(users.RevokeToken(ctx, args["id"]))
-			},
-		},
 	}
 }
 
@@ -184,18 +128,6 @@ func account(s string, hosts []string) (jid.JID, error) {
 	return j, nil
 }
 
-func token(t *auth.Token) Token {
-	out := Token{ID: t.ID, Name: t.Name, Created: t.Created.UTC(), SendAs: []string{}}
-	for _, j := range t.SendAs {
-		out.SendAs = append(out.SendAs, j.String())
-	}
-	if !t.LastUsed.IsZero() {
-		used := t.LastUsed.UTC()
-		out.LastUsed = &used
-	}
-	return out
-}
-
 // told turns the errors of accounts into words for the operator.
 func told(err error) error {
 	var busy *sasl.Failure
@@ -211,7 +143,7 @@ func told(err error) error {
 	case errors.Is(err, auth.ErrToken):
 		return Errorf("there is no such token")
 	case errors.Is(err, auth.ErrTokenSpec):
-		return Errorf("a token needs one or more addresses to send as")
+		return Errorf("%v", err)
 	case errors.As(err, &busy):
 		return Errorf("the server is busy with other passwords: try again")
 	case errors.Is(err, sasl.ErrPassword):

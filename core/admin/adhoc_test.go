@@ -3,8 +3,10 @@ package admin
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"trivium/core/auth"
 	"trivium/core/jid"
@@ -40,9 +42,11 @@ urn:x-trivium:admin#client-list jid
 urn:x-trivium:admin#client-revoke jid id?
 urn:x-trivium:admin#session-kick jid resource?
 urn:x-trivium:admin#session-list jid
-urn:x-trivium:admin#token-add name send-as
+urn:x-trivium:admin#token-add name send-as send read admin scope expires rate
 urn:x-trivium:admin#token-list
 urn:x-trivium:admin#token-revoke id
+urn:x-trivium:admin#token-rotate id
+urn:x-trivium:admin#token-show id
 urn:x-trivium:admin#user-add jid password
 urn:x-trivium:admin#user-list host
 urn:x-trivium:admin#user-passwd jid password
@@ -59,7 +63,7 @@ urn:x-trivium:admin#user-remove jid`
 			t.Errorf("%s has no name", c.Node)
 		}
 		for _, a := range c.Args {
-			if a.Label == "" || a.Address != (a.Name == "jid") || a.Secret != (a.Name == "password") || a.Repeated != (a.Name == "send-as") {
+			if a.Label == "" || a.Address != (a.Name == "jid") || a.Secret != (a.Name == "password") || a.Repeated != slices.Contains([]string{"send-as", "send", "read", "admin", "scope"}, a.Name) {
 				t.Errorf("%s: %+v", c.Node, a)
 			}
 		}
@@ -119,6 +123,7 @@ func TestCommandsInAConversation(t *testing.T) {
 		t.Fatal(err)
 	}
 	ops.Add(Accounts(users, s.Host)...)
+	ops.Add(Tokens(users, time.Now)...)
 	ops.Add(Sessions(users, s.Host)...)
 	juliet, nurse := s.Connect("juliet@example.org/balcony"), s.Connect("nurse@example.org/hall")
 	ask := func(c *modtest.Client, attrs, form string) string {

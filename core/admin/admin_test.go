@@ -219,7 +219,7 @@ func TestAccounts(t *testing.T) {
 	if err := mods.Build(); err != nil {
 		t.Fatal(err)
 	}
-	path := serve(t, log, Accounts(users, mods)...)
+	path := serve(t, log, append(Accounts(users, mods), Tokens(users, time.Now)...)...)
 	var kicks []*stream.Error
 	if _, err := r.Bind(router.Binding{JID: jid.Must("romeo@example.org/orchard"), Conn: idle{}, OutboxLimit: 1, Kick: func(e *stream.Error) { kicks = append(kicks, e) }}); err != nil {
 		t.Fatal(err)
@@ -272,8 +272,18 @@ func TestAccounts(t *testing.T) {
 		{"user remove", Args{"jid": "nobody@example.org"}, "no such account"},
 		{"user list", Args{"host": "elsewhere.example"}, "not a host"},
 		{"token add", Args{"send-as": "no@one@at all"}, "is not an address"},
-		{"token add", Args{"send-as": "\n"}, "one or more addresses"},
-		{"token add", Args{}, `needs the argument "send-as"`},
+		{"token add", Args{"send-as": "\n"}, "one or more scopes"},
+		{"token add", Args{}, "one or more scopes"},
+		{"token add", Args{"scope": "write:example.org"}, "not a scope"},
+		{"token add", Args{"admin": "romeo@example.org"}, "not a host"},
+		{"token add", Args{"read": "example.org", "expires": "soon"}, "not a time"},
+		{"token add", Args{"read": "example.org", "expires": "2020-01-01T00:00:00Z"}, "expired already"},
+		{"token add", Args{"read": "example.org", "expires": "-5m"}, "expired already"},
+		{"token add", Args{"read": "example.org", "expires": "99999d"}, "not a time"},
+		{"token add", Args{"read": "example.org", "rate": "many"}, "not a number"},
+		{"token add", Args{"read": "example.org", "rate": "-1"}, "rate is not from 0"},
+		{"token show", Args{"id": "none"}, "no such token"},
+		{"token rotate", Args{"id": "none"}, "no such token"},
 		{"token revoke", Args{"id": "none"}, "no such token"},
 	} {
 		if got := call(tt.name, tt.args); !strings.Contains(got, tt.want) {

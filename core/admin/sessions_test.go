@@ -54,6 +54,7 @@ func newHouse(t *testing.T) *house {
 		t.Fatal(err)
 	}
 	w.ops.Add(Accounts(w.users, mods)...)
+	w.ops.Add(Tokens(w.users, time.Now)...)
 	w.ops.Add(Sessions(w.users, mods)...)
 	for _, u := range []string{"romeo@example.org", "juliet@example.org"} {
 		if err := w.users.CreateAccount(t.Context(), jid.Must(u), "secret"); err != nil {

@@ -65,12 +65,15 @@ type Options struct {
 	Deriver *sasl.Deriver
 	// Logger takes what no caller can be told. Nil discards it.
 	Logger *slog.Logger
+	// Now is the clock of API tokens; time.Now if nil.
+	Now func() time.Time
 }
 
 // Service holds accounts and tokens. It is for concurrent use.
 type Service struct {
 	db         *store.DB
 	log        *slog.Logger
+	now        func() time.Time
 	iterations int
 	deriver    *sasl.Deriver
 	secret     []byte            // invents the keys of accounts that do not exist
@@ -139,9 +142,13 @@ func New(db *store.DB, o Options) (*Service, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	s := &Service{
 		db:         db,
 		log:        o.Logger,
+		now:        o.Now,
 		iterations: max(o.Iterations, sasl.MinIterations),
 		deriver:    o.Deriver,
 		lifetime:   o.TokenLifetime, keep: o.KeepClients, mostClients: o.Clients,

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"trivium/core/jid"
 	"trivium/core/store"
@@ -20,11 +21,12 @@ import (
 
 // Errors of tokens.
 var (
-	// ErrToken: the secret is of no token, or of a revoked one. Which, a
-	// stranger does not learn.
+	// ErrToken: the secret is of no token, or of one that was revoked or has
+	// expired. Which, a stranger does not learn.
 	ErrToken = errors.New("auth: no such token")
-	// ErrTokenSpec: a token needs someone to send as.
-	ErrTokenSpec = errors.New("auth: a token needs one or more addresses to send as")
+	// ErrTokenSpec: there can be no such token. The error that wraps it says why, to
+	// people.
+	ErrTokenSpec = errors.New("not a possible token")
 )
 
 const (
@@ -34,52 +36,60 @@ const (
 	// lastUsedStep is how exact Token.LastUsed is: one write per token in that
 	// time at most, whatever its traffic.
 	lastUsedStep = time.Minute
+	maxTokenName = 200 // octets
+	maxTokenRate = 1_000_000
 )
 
 // TokenSpec says what token to add.
 type TokenSpec struct {
-	Name   string    // for people, need not be unique
-	SendAs []jid.JID // see Token.MaySend; one or more
+	Name    string    // for people, need not be unique
+	Scopes  Scopes    // one or more
+	Expires time.Time // zero: never
+	Rate    int       // requests a second; 0: what is configured for all
 }
 
 // Token admits one API client. It does not hold the secret.
 type Token struct {
-	ID   string // public, names the token in lists and logs
-	Name string
-	Hash [sha256.Size]byte // SHA-256 of the secret
-	// SendAs are the senders the token may speak for.
-	SendAs   []jid.JID
+	ID       string // public, names the token in lists and logs
+	Name     string
+	Hash     [sha256.Size]byte // SHA-256 of the secret
+	Scopes   Scopes
+	Expires  time.Time // zero: never
+	Rate     int       // requests a second; 0: what is configured for all
 	Created  time.Time
 	LastUsed time.Time // zero: never; exact to a minute
 	Revoked  time.Time // zero: it is valid
 }
 
-// MaySend reports whether the token may send as from. An address in SendAs
-// covers: the domain alone, every address at it, its own included; a bare
-// address, itself and its resources; a full address, itself.
-func (t *Token) MaySend(from jid.JID) bool {
-	if from.IsZero() {
-		return false
-	}
-	for _, as := range t.SendAs {
-		switch {
-		case from == as,
-			as.IsBare() && from.Bare() == as,
-			as.IsHost() && from.Domain() == as.Domain():
-			return true
-		}
-	}
-	return false
-}
+// MaySend reports whether the token may send as from.
+func (t *Token) MaySend(from jid.JID) bool { return t.Scopes.MaySend(from) }
+
+// MayRead reports whether the token may see what is j's.
+func (t *Token) MayRead(j jid.JID) bool { return t.Scopes.MayRead(j) }
+
+// MayAdmin reports whether the token may administer host, or with AnyHost the
+// server.
+func (t *Token) MayAdmin(host string) bool { return t.Scopes.MayAdmin(host) }
+
+// Covers reports whether the token may do all that scopes allow, so that it may
+// give them to another.
+func (t *Token) Covers(scopes Scopes) bool { return t.Scopes.Covers(&scopes) }
 
 // DefaultSender returns who sends when a request does not say: the token's only
-// address, if that is one sender and not a whole domain.
+// address, if that is one sender and not a whole domain, nor one with a star.
 func (t *Token) DefaultSender() (jid.JID, bool) {
-	if len(t.SendAs) != 1 || t.SendAs[0].IsHost() {
+	if len(t.Scopes.SendAs) != 1 {
 		return jid.JID{}, false
 	}
-	return t.SendAs[0], true
+	as, ok := t.Scopes.SendAs[0].JID()
+	if !ok || as.IsHost() {
+		return jid.JID{}, false
+	}
+	return as, true
 }
+
+// expired reports whether the token's time is over.
+func (t *Token) expired(now time.Time) bool { return !t.Expires.IsZero() && !now.Before(t.Expires) }
 
 // heldToken is a valid token in memory.
 type heldToken struct {
@@ -90,28 +100,32 @@ type heldToken struct {
 // AddToken makes a token. The secret, "trv_" and 43 characters of base64url, is
 // told here and never again. The error is ErrTokenSpec or the store's.
 func (s *Service) AddToken(ctx context.Context, spec TokenSpec) (secret string, t Token, err error) {
-	if len(spec.SendAs) == 0 {
-		return "", Token{}, ErrTokenSpec
+	now := s.now()
+	if t.Scopes, err = spec.Scopes.valid(); err != nil {
+		return "", Token{}, err
 	}
-	var text strings.Builder
-	for _, as := range spec.SendAs {
-		if as.IsZero() {
-			return "", Token{}, ErrTokenSpec
-		}
-		text.WriteString(as.String()) // no address holds a line feed
-		text.WriteByte('\n')
-		t.SendAs = append(t.SendAs, as.Clone())
+	switch {
+	case !spec.Expires.IsZero() && !spec.Expires.After(now):
+		return "", Token{}, fmt.Errorf("%w: it would have expired already", ErrTokenSpec)
+	case spec.Rate < 0 || spec.Rate > maxTokenRate:
+		return "", Token{}, fmt.Errorf("%w: the rate is not from 0 to %d", ErrTokenSpec, maxTokenRate)
+	case len(spec.Name) > maxTokenName || !utf8.ValidString(spec.Name):
+		return "", Token{}, fmt.Errorf("%w: the name has more than %d octets", ErrTokenSpec, maxTokenName)
 	}
-	random := make([]byte, tokenBytes+8)
-	rand.Read(random) // never fails
-	secret = tokenPrefix + base64.RawURLEncoding.EncodeToString(random[:tokenBytes])
-	t.ID = hex.EncodeToString(random[tokenBytes:])
-	t.Name = spec.Name
-	t.Hash = sha256.Sum256([]byte(secret))
-	t.Created = time.UnixMicro(time.Now().UnixMicro())
+	secret, t.Hash = newSecret()
+	id := make([]byte, 8)
+	rand.Read(id) // never fails
+	t.ID = hex.EncodeToString(id)
+	t.Name, t.Rate = spec.Name, spec.Rate
+	t.Created = micro(now)
+	var expires sql.Null[int64]
+	if !spec.Expires.IsZero() {
+		t.Expires = micro(spec.Expires)
+		expires = sql.Null[int64]{V: t.Expires.UnixMicro(), Valid: true}
+	}
 	err = s.db.Write(ctx, func(tx *store.Tx) error {
-		_, err := tx.Exec(`INSERT INTO api_tokens (id, name, hash, send_as, created) VALUES (?, ?, ?, ?, ?)`,
-			t.ID, t.Name, t.Hash[:], text.String(), t.Created.UnixMicro())
+		_, err := tx.Exec(`INSERT INTO api_tokens (id, name, hash, send_as, scopes, expires, rate, created) VALUES (?, ?, ?, '', ?, ?, ?, ?)`,
+			t.ID, t.Name, t.Hash[:], t.Scopes.String(), expires, t.Rate, t.Created.UnixMicro())
 		return err
 	})
 	if err != nil {
@@ -119,6 +133,17 @@ func (s *Service) AddToken(ctx context.Context, spec TokenSpec) (secret string, 
 	}
 	return secret, t, nil
 }
+
+// newSecret returns a secret of 256 random bits and what is stored of it.
+func newSecret() (secret string, hash [sha256.Size]byte) {
+	random := make([]byte, tokenBytes)
+	rand.Read(random) // never fails
+	secret = tokenPrefix + base64.RawURLEncoding.EncodeToString(random)
+	return secret, sha256.Sum256([]byte(secret))
+}
+
+// micro is a time as the tables hold it.
+func micro(t time.Time) time.Time { return time.UnixMicro(t.UnixMicro()) }
 
 // CheckToken returns the token of a secret, or ErrToken. It costs a SHA-256 when
 // the token is in memory. Secrets are found by their digest, whose comparison
@@ -148,14 +173,17 @@ func (s *Service) CheckToken(ctx context.Context, secret string) (Token, error) 
 	if subtle.ConstantTimeCompare(held.Hash[:], digest[:]) != 1 {
 		return Token{}, ErrToken
 	}
+	now := s.now()
+	if held.expired(now) {
+		return Token{}, ErrToken
+	}
 	t := held.Token
-	t.LastUsed = s.touch(held)
+	t.LastUsed = s.touch(held, now.UnixMicro())
 	return t, nil
 }
 
 // touch notes the use of a token, in the database once in lastUsedStep.
-func (s *Service) touch(held *heldToken) time.Time {
-	now := time.Now().UnixMicro()
+func (s *Service) touch(held *heldToken, now int64) time.Time {
 	before := held.used.Load()
 	if now-before < lastUsedStep.Microseconds() || !held.used.CompareAndSwap(before, now) {
 		return time.UnixMicro(held.used.Load())
@@ -174,29 +202,35 @@ func (s *Service) touch(held *heldToken) time.Time {
 	return time.UnixMicro(now)
 }
 
-const selectTokens = `SELECT id, name, hash, send_as, created, last_used, revoked FROM api_tokens`
+const selectTokens = `SELECT id, name, hash, send_as, scopes, expires, rate, created, last_used, revoked FROM api_tokens`
 
 // scanToken reads a row of selectTokens.
 func scanToken(row interface{ Scan(...any) error }) (Token, error) {
 	var t Token
 	var hash []byte
 	var sendAs string
+	var scopes sql.Null[string]
 	var created int64
-	var used, revoked sql.Null[int64]
-	if err := row.Scan(&t.ID, &t.Name, &hash, &sendAs, &created, &used, &revoked); err != nil {
+	var expires, used, revoked sql.Null[int64]
+	if err := row.Scan(&t.ID, &t.Name, &hash, &sendAs, &scopes, &expires, &t.Rate, &created, &used, &revoked); err != nil {
 		return Token{}, fmt.Errorf("auth: %w", err)
 	}
 	if copy(t.Hash[:], hash) != len(t.Hash) {
 		return Token{}, fmt.Errorf("auth: token %s: bad hash in the table", t.ID)
 	}
-	for line := range strings.Lines(sendAs) {
-		as, err := jid.Parse(strings.TrimSuffix(line, "\n"))
-		if err != nil {
-			return Token{}, fmt.Errorf("auth: token %s: %w", t.ID, err)
-		}
-		t.SendAs = append(t.SendAs, as)
+	var err error
+	if scopes.Valid {
+		t.Scopes, err = ParseScopes(scopes.V)
+	} else {
+		t.Scopes, err = scopesBefore(sendAs)
+	}
+	if err != nil {
+		return Token{}, fmt.Errorf("auth: token %s: %w", t.ID, err)
 	}
 	t.Created = time.UnixMicro(created)
+	if expires.Valid {
+		t.Expires = time.UnixMicro(expires.V)
+	}
 	if used.Valid {
 		t.LastUsed = time.UnixMicro(used.V)
 	}
@@ -204,6 +238,56 @@ func scanToken(row interface{ Scan(...any) error }) (Token, error) {
 		t.Revoked = time.UnixMicro(revoked.V)
 	}
 	return t, nil
+}
+
+// scopesBefore returns those of a token made before there were scopes: it may send
+// as the addresses, one a line, and read what is theirs. A star in one of them is a
+// star and stands for nothing else.
+func scopesBefore(sendAs string) (Scopes, error) {
+	var s Scopes
+	for line := range strings.Lines(sendAs) {
+		as, err := jid.Parse(strings.TrimSuffix(line, "\n"))
+		if err != nil {
+			return Scopes{}, err
+		}
+		s.SendAs = append(s.SendAs, jid.PatternOf(as))
+	}
+	s.Read = s.SendAs
+	return s, nil
+}
+
+// Token returns the token of that ID, a revoked or expired one too, or ErrToken.
+func (s *Service) Token(ctx context.Context, id string) (Token, error) {
+	t, err := scanToken(s.db.QueryRow(ctx, selectTokens+` WHERE id = ?`, id))
+	if errors.Is(err, sql.ErrNoRows) {
+		return Token{}, ErrToken
+	}
+	return t, err
+}
+
+// RotateToken gives the token a new secret, told here and never again; the old one
+// is worthless at once. All else stays. The error is ErrToken, also for a token that
+// was revoked or has expired, or the store's.
+func (s *Service) RotateToken(ctx context.Context, id string) (secret string, t Token, err error) {
+	secret, hash := newSecret()
+	now := s.now()
+	err = s.db.Write(ctx, func(tx *store.Tx) error {
+		var err error
+		t, err = scanToken(tx.QueryRow(selectTokens+` WHERE id = ? AND revoked IS NULL`, id))
+		if errors.Is(err, sql.ErrNoRows) || err == nil && t.expired(now) {
+			return ErrToken
+		} else if err != nil {
+			return err
+		}
+		_, err = tx.Exec(`UPDATE api_tokens SET hash = ? WHERE id = ?`, hash[:], id)
+		return err
+	})
+	s.tokens.remove(t.Hash) // also when the commit is in doubt
+	if err != nil {
+		return "", Token{}, err
+	}
+	t.Hash = hash
+	return secret, t, nil
 }
 
 // Tokens returns all tokens, revoked ones too, the oldest first.
@@ -231,7 +315,7 @@ func (s *Service) Tokens(ctx context.Context) ([]Token, error) {
 // revoke it again changes nothing. The error is ErrToken or the store's.
 func (s *Service) RevokeToken(ctx context.Context, id string) error {
 	var hash []byte
-	now := time.Now().UnixMicro()
+	now := s.now().UnixMicro()
 	err := s.db.Write(ctx, func(tx *store.Tx) error {
 		err := tx.QueryRow(`SELECT hash FROM api_tokens WHERE id = ?`, id).Scan(&hash)
 		if errors.Is(err, sql.ErrNoRows) {

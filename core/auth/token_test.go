@@ -38,7 +38,7 @@ func TestMaySend(t *testing.T) {
 		if tt.from != "" {
 			from = jid.Must(tt.from)
 		}
-		token := auth.Token{SendAs: []jid.JID{jid.Must("elsewhere.example"), jid.Must(tt.as)}}
+		token := auth.Token{Scopes: auth.Scopes{SendAs: []jid.Pattern{jid.MustPattern("elsewhere.example"), jid.MustPattern(tt.as)}}}
 		if got := token.MaySend(from); got != tt.want {
 			t.Errorf("a token for %s may send as %s: %v", tt.as, tt.from, got)
 		}
@@ -61,12 +61,20 @@ func TestDefaultSender(t *testing.T) {
 	} {
 		var token auth.Token
 		for _, as := range tt.as {
-			token.SendAs = append(token.SendAs, jid.Must(as))
+			token.Scopes.SendAs = append(token.Scopes.SendAs, jid.MustPattern(as))
 		}
 		if got, ok := token.DefaultSender(); got.String() != tt.want || ok != (tt.want != "") {
 			t.Errorf("%v: %v, %v", tt.as, got, ok)
 		}
 	}
+}
+
+func sendAs(patterns ...string) auth.Scopes {
+	var s auth.Scopes
+	for _, p := range patterns {
+		s.SendAs = append(s.SendAs, jid.MustPattern(p))
+	}
+	return s
 }
 
 func TestTokenLife(t *testing.T) {
@@ -76,10 +84,10 @@ func TestTokenLife(t *testing.T) {
 	if _, _, err := s.AddToken(ctx, auth.TokenSpec{Name: "nobody"}); !errors.Is(err, auth.ErrTokenSpec) {
 		t.Errorf("a token for nobody: %v", err)
 	}
-	if _, _, err := s.AddToken(ctx, auth.TokenSpec{SendAs: []jid.JID{{}}}); !errors.Is(err, auth.ErrTokenSpec) {
+	if _, _, err := s.AddToken(ctx, auth.TokenSpec{Scopes: auth.Scopes{SendAs: []jid.Pattern{{}}}}); !errors.Is(err, auth.ErrTokenSpec) {
 		t.Errorf("a token for the zero address: %v", err)
 	}
-	secret, added, err := s.AddToken(ctx, auth.TokenSpec{Name: "shop", SendAs: []jid.JID{juliet, jid.Must("sms.example.org"), jid.Must("a@b.example/two words")}})
+	secret, added, err := s.AddToken(ctx, auth.TokenSpec{Name: "shop", Scopes: sendAs("juliet@example.org", "sms.example.org", "a@b.example/two words")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +112,7 @@ func TestTokenLife(t *testing.T) {
 		}
 	}
 
-	other, _, err := s.AddToken(ctx, auth.TokenSpec{Name: "other", SendAs: []jid.JID{romeo}})
+	other, _, err := s.AddToken(ctx, auth.TokenSpec{Name: "other", Scopes: sendAs("romeo@example.org")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +151,7 @@ func TestTokenLife(t *testing.T) {
 func TestTokenSecretIsNotStored(t *testing.T) {
 	db := openStore(t, "")
 	s := newService(t, db, auth.Options{})
-	secret, _, err := s.AddToken(t.Context(), auth.TokenSpec{SendAs: []jid.JID{juliet}})
+	secret, _, err := s.AddToken(t.Context(), auth.TokenSpec{Scopes: sendAs("juliet@example.org")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +165,7 @@ func TestTokenSecretIsNotStored(t *testing.T) {
 
 func BenchmarkCheckToken(b *testing.B) {
 	s := newService(b, openStore(b, ""), auth.Options{})
-	secret, _, err := s.AddToken(b.Context(), auth.TokenSpec{SendAs: []jid.JID{juliet}})
+	secret, _, err := s.AddToken(b.Context(), auth.TokenSpec{Scopes: sendAs("juliet@example.org")})
 	if err != nil {
 		b.Fatal(err)
 	}
