@@ -1,6 +1,17 @@
 package event
 
 import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
 	"trivium/core/router"
 	"trivium/core/store"
 )
@@ -17,9 +28,229 @@ type Consumer interface {
 
 // Appender is the part of the Log that writers use.
 type Appender interface {
-	// Append gives e its number and time and queues it. rc, which may be nil, is held
-	// meanwhile and released when the event is committed; when Append returns an
-	// error it has not touched rc. It does not wait, and may be called from any
-	// goroutine. Events are committed in the order of their numbers.
+	// Append gives e its number and time and queues it. It holds rc, which may be nil,
+	// by itself and releases it when the event is committed or has failed; when
+	// Append returns an error it has not touched rc. It does not wait, and may be
+	// called from any goroutine. Events are committed in the order of their numbers.
 	Append(e *Event, rc *router.Receipt) error
+}
+
+// Options of NewLog. Store is required; zero values of the rest are defaults.
+type Options struct {
+	Store  *store.DB
+	Logger *slog.Logger
+	// Keep is how long events stay: 7 days.
+	Keep time.Duration
+	// MaxEvents is how many stay: 1000000. The oldest go first, and those that are
+	// held (Log.HeldBy) not at all.
+	MaxEvents int
+	// Tail is how many of the latest events stay in memory: 4096.
+	Tail int
+	// TailOctets bounds the stanzas and data of those: 16 MiB. What streams have
+	// encoded of them comes on top, some three times as much for each format in use.
+	TailOctets int
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+func (o *Options) setDefaults() {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Keep <= 0 {
+		o.Keep = 7 * 24 * time.Hour
+	}
+	if o.MaxEvents <= 0 {
+		o.MaxEvents = 1_000_000
+	}
+	if o.Tail <= 0 {
+		o.Tail = 4096
+	}
+	if o.TailOctets <= 0 {
+		o.TailOctets = 16 << 20
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+}
+
+// Log is the log. All methods may be called from any goroutine unless they say
+// otherwise.
+//
+// Writers take one lock, order, for as long as it takes to queue a write; they
+// never wait for readers nor for the disk. Readers see an event when it is
+// committed, from memory while they keep up and from the database otherwise.
+type Log struct {
+	opts Options
+	db   *store.DB
+	log  *slog.Logger
+
+	tail      tail
+	trimmed   atomic.Int64 // events up to here may be gone
+	held      []string     // tables; constant once Run runs
+	removal   removal      // owned by Run
+	followers followers
+
+	// order makes events enter the store's queue in the order of their numbers.
+	order     sync.Mutex
+	seq       int64 // the last number given
+	consumers []Consumer
+}
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// NewLog brings the tables up to date and returns the log, which goes on above
+// every number that it has ever given.
+func NewLog(ctx context.Context, o Options) (*Log, error) {
+	if o.Store == nil {
+		return nil, errors.New("event: Store is required")
+	}
+	o.setDefaults()
+	l := &Log{opts: o, db: o.Store, log: o.Logger}
+	l.followers.counts = map[string]int{}
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return nil, fmt.Errorf("event: %w", err)
+	}
+	if err := l.db.Migrate(ctx, "event", files); err != nil {
+		return nil, fmt.Errorf("event: %w", err)
+	}
+	if err := l.recall(ctx); err != nil {
+		return nil, fmt.Errorf("event: %w", err)
+	}
+	return l, nil
+}
+
+// recall reads where the log stands. A new log is said to have been trimmed up to
+// its beginning, so that who comes back with a number of another one learns that
+// something is missing.
+func (l *Log) recall(ctx context.Context) error {
+	var last, trimmed, counted, events int64
+	if err := l.db.QueryRow(ctx, `SELECT COALESCE(MAX(seq), 0) FROM event_log`).Scan(&last); err != nil {
+		return err
+	}
+	err := l.db.QueryRow(ctx, `SELECT trimmed, counted, events FROM event_state WHERE id = 1`).Scan(&trimmed, &counted, &events)
+	now := l.opts.Now().UnixMicro()
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		trimmed, counted = now, now
+		err = l.db.Write(ctx, func(tx *store.Tx) error {
+			_, err := tx.Exec(`INSERT INTO event_state (id, trimmed, counted, events) VALUES (1, ?, ?, 0)`, now, now)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	case err != nil:
+		return err
+	}
+	// What has come since it was last counted.
+	var since int64
+	if err := l.db.QueryRow(ctx, `SELECT COUNT(*) FROM event_log WHERE seq > ?`, counted).Scan(&since); err != nil {
+		return err
+	}
+	l.seq = max(last, trimmed, now)
+	l.trimmed.Store(trimmed)
+	l.removal.events = events + since
+	l.tail.init(l.opts.Tail, l.opts.TailOctets, l.seq)
+	return nil
+}
+
+// Consume adds a consumer. It is called before the first Append.
+func (l *Log) Consume(c Consumer) {
+	l.order.Lock()
+	defer l.order.Unlock()
+	l.consumers = append(l.consumers, c)
+}
+
+// Append implements Appender. The error is a consumer's, store.ErrBusy or
+// store.ErrClosed.
+func (l *Log) Append(e *Event, rc *router.Receipt) error {
+	w := &write{log: l, entry: &entry{Event: e}, rc: rc}
+	rc.Hold()
+	l.order.Lock()
+	err := w.queue()
+	l.order.Unlock()
+	if err != nil {
+		for _, done := range w.dones {
+			done(err)
+		}
+		// Nobody else knows of the Hold, and who called has one of its own.
+		rc.Release(nil)
+	}
+	return err
+}
+
+// write is one event on its way to the store.
+type write struct {
+	log   *Log
+	entry *entry
+	rc    *router.Receipt
+	ops   []store.Op
+	dones []func(error)
+}
+
+// queue is called under order.
+func (w *write) queue() error {
+	l, e := w.log, w.entry.Event
+	now := l.opts.Now().UnixMicro()
+	e.Seq, e.Time = max(l.seq+1, now), time.UnixMicro(now).UTC()
+	l.seq = e.Seq
+	for _, c := range l.consumers {
+		op, done, err := c.Want(e)
+		if err != nil {
+			return err
+		}
+		if op != nil {
+			w.ops = append(w.ops, op)
+		}
+		if done != nil {
+			w.dones = append(w.dones, done)
+		}
+	}
+	return l.db.Submit(w.insert, w.done)
+}
+
+// insert is the store.Op.
+func (w *write) insert(tx *store.Tx) error {
+	e := w.entry.Event
+	_, err := tx.Exec(`INSERT INTO event_log (seq, type, host, sender, recipient, stanza, data, trace, order_key, created)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		e.Seq, string(e.Type), e.Host, e.From.String(), e.To.String(), blob(e.Stanza), blob(e.Data), e.Trace, e.Key, e.Time.UnixMicro())
+	if err != nil {
+		return err
+	}
+	for _, op := range w.ops {
+		if err := op(tx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// blob makes NULL of nothing.
+func blob(b []byte) any {
+	if b == nil {
+		return nil
+	}
+	return b
+}
+
+// done is called on the store's writer, in the order of the log.
+func (w *write) done(err error) {
+	if err == nil {
+		w.log.tail.push(w.entry)
+	}
+	for _, done := range w.dones {
+		done(err)
+	}
+	w.rc.Release(err)
+}
+
+// Last returns the number of the event that was committed last, or a number
+// below all that are to come: from there on Follow tells what is new.
+func (l *Log) Last() int64 {
+	_, last := l.tail.count()
+	return last
 }
