@@ -89,6 +89,7 @@ func Default() *Config {
 		REST:             REST{MaxBody: 1 << 20, Rate: 0},
 		Webhooks:         []Webhook{},
 		Metrics:          Metrics{Enabled: true},
+		Tracing:          Tracing{SamplePerMille: 10},
 		Shutdown:         Shutdown{Grace: 10 * time.Second},
 	}
 }

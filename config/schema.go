@@ -42,6 +42,8 @@ type Config struct {
 	Webhooks []Webhook `yaml:"webhooks"`
 	// Measurements, served by listeners with the endpoint metrics.
 	Metrics Metrics `yaml:"metrics"`
+	// Where traces of requests go.
+	Tracing Tracing `yaml:"tracing"`
 	// How the server stops on SIGTERM or SIGINT.
 	Shutdown Shutdown `yaml:"shutdown"`
 	// Development mode: demo accounts, a demo token, and the endpoint demo. Never
@@ -356,6 +358,17 @@ type Webhook struct {
 	Timeout time.Duration `yaml:"timeout" range:"1s..1m"`
 	// How long a message is tried again before it is given up.
 	GiveUpAfter time.Duration `yaml:"give_up_after" range:"1m..720h"`
+}
+
+// Tracing follows requests from the REST interface to the webhooks that they cause
+// (OpenTelemetry, W3C Trace Context).
+type Tracing struct {
+	// Base address of a collector that takes OTLP over HTTP, such as
+	// http://localhost:4318. Empty: traces go nowhere, and traceparent is passed on.
+	Endpoint string `yaml:"endpoint"`
+	// How many of a thousand requests are traced that come without a traceparent;
+	// those with one follow it.
+	SamplePerMille int `yaml:"sample_per_mille" range:"1..1000" zero:"none"`
 }
 
 // Metrics says what is measured.

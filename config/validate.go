@@ -57,6 +57,12 @@ func (d *decoder) validate(c *Config) {
 			d.report(key, "%s is not a virtual host of this server; write an account at one", domain)
 		}
 	}
+	if e := c.Tracing.Endpoint; e != "" {
+		u, err := url.Parse(e)
+		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+			d.report("tracing.endpoint", "%q is not the address of a collector; write its base address, as in http://localhost:4318", e)
+		}
+	}
 	if c.DataDir == "" {
 		d.report("data_dir", "is empty; write the path of a folder")
 	}
