@@ -54,6 +54,10 @@ func BenchmarkPost(b *testing.B) {
 		mux.Route("/api/v1", r.api.Mount)
 		run(b, r, mux)
 	})
+	b.Run("direct", func(b *testing.B) {
+		r := newREST(b, Options{})
+		run(b, r, r.api.Direct("/api/v1", http.NotFoundHandler()))
+	})
 	b.Run("huma", func(b *testing.B) {
 		r := newREST(b, Options{})
 		mux := chi.NewRouter()

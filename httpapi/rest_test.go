@@ -56,7 +56,7 @@ func newREST(t testing.TB, o Options, mods ...module.Module) *rest {
 	}
 	mux := chi.NewRouter()
 	mux.Route("/api/v1", api.Mount)
-	r := &rest{Server: s, t: t, api: api, users: users, http: httptest.NewServer(mux)}
+	r := &rest{Server: s, t: t, api: api, users: users, http: httptest.NewServer(api.Direct("/api/v1", mux))}
 	t.Cleanup(r.http.Close)
 	r.romeo = r.token("romeo@example.org")
 	r.any = r.token("bots.example.org")

@@ -142,6 +142,8 @@ func (w *web) links(host string) (ws, bosh []string) {
 
 const boshPath = bosh.Path // where a variable hides the package
 
+const apiPrefix = "/api/v1"
+
 // handler returns what one listener serves.
 func (w *web) handler(l config.Listener) http.Handler {
 	r := chi.NewRouter()
@@ -157,7 +159,7 @@ func (w *web) handler(l config.Listener) http.Handler {
 		r.Handle(bosh.Path, f.bosh)
 	}
 	if has("rest") {
-		r.Route("/api/v1", w.api.Mount)
+		r.Route(apiPrefix, w.api.Mount)
 	}
 	if has("host-meta") {
 		httpapi.HostMeta{Links: w.links}.Mount(r)
@@ -170,6 +172,9 @@ func (w *web) handler(l config.Listener) http.Handler {
 	}
 	if has("demo") && w.demo != nil {
 		r.Handle("/*", w.demo)
+	}
+	if has("rest") {
+		return w.api.Direct(apiPrefix, r)
 	}
 	return r
 }
