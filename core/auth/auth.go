@@ -29,6 +29,7 @@ import (
 	"sync"
 	"time"
 
+	"trivium/core/auth/bearer"
 	"trivium/core/jid"
 	"trivium/core/sasl"
 	"trivium/core/store"
@@ -67,6 +68,8 @@ type Options struct {
 	Logger *slog.Logger
 	// Now is the clock of API tokens; time.Now if nil.
 	Now func() time.Time
+	// Access takes access tokens of OAuth 2.0 for API tokens; none are taken if nil.
+	Access *bearer.AccessVerifier
 }
 
 // Service holds accounts and tokens. It is for concurrent use.
@@ -88,6 +91,9 @@ type Service struct {
 	keys   *cache[name, *keyring]
 	rolls  *cache[name, roll]
 	tokens *cache[[sha256.Size]byte, *heldToken]
+
+	access   *bearer.AccessVerifier // nil: none are taken
+	accesses *cache[[sha256.Size]byte, *heldAccess]
 
 	mu       sync.Mutex
 	onRemove []RemoveHook
@@ -156,6 +162,7 @@ func New(db *store.DB, o Options) (*Service, error) {
 		keys:   newCache[name, *keyring](o.Accounts),
 		rolls:  newCache[name, roll](o.Accounts / 2),
 		tokens: newCache[[sha256.Size]byte, *heldToken](tokenCacheSize),
+		access: o.Access, accesses: newCache[[sha256.Size]byte, *heldAccess](accessCacheSize),
 	}
 	files, err := fs.Sub(migrations, "migrations")
 	if err != nil {

@@ -54,6 +54,7 @@ type Token struct {
 	Name     string
 	Hash     [sha256.Size]byte // SHA-256 of the secret
 	Scopes   Scopes
+	Issuer   string    // who has given it; "": we have, and ours alone can be listed and revoked
 	Expires  time.Time // zero: never
 	Rate     int       // requests a second; 0: what is configured for all
 	Created  time.Time

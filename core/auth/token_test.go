@@ -5,9 +5,11 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"trivium/core/auth"
 	"trivium/core/jid"
+	"trivium/core/store"
 )
 
 func TestMaySend(t *testing.T) {
@@ -147,6 +149,115 @@ func TestTokenLife(t *testing.T) {
 	}
 }
 
+// A token ends when it was to, also while it is in memory.
+func TestTokenExpiry(t *testing.T) {
+	at := time.Unix(1_800_000_000, 0)
+	s := newService(t, openStore(t, ""), auth.Options{Now: func() time.Time { return at }})
+	ctx := t.Context()
+	for _, bad := range []auth.TokenSpec{
+		{Scopes: sendAs("a.example"), Expires: at},
+		{Scopes: sendAs("a.example"), Expires: at.Add(-time.Hour)},
+		{Scopes: sendAs("a.example"), Rate: -1},
+		{Scopes: sendAs("a.example"), Rate: 1_000_001},
+		{Scopes: sendAs("a.example"), Name: strings.Repeat("x", 201)},
+		{Scopes: sendAs("a.example"), Name: "\xff"},
+		{Scopes: auth.Scopes{Admin: []string{"a@b.example"}}},
+		{Scopes: auth.Scopes{Admin: []string{""}}},
+		{Scopes: auth.Scopes{Read: []jid.Pattern{{}}}},
+	} {
+		if _, _, err := s.AddToken(ctx, bad); !errors.Is(err, auth.ErrTokenSpec) {
+			t.Errorf("%+v: %v", bad, err)
+		}
+	}
+	secret, added, err := s.AddToken(ctx, auth.TokenSpec{Scopes: sendAs("a.example"), Expires: at.Add(time.Hour), Rate: 7})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at = at.Add(time.Hour - time.Microsecond)
+	for range 2 { // from the table, then from memory
+		if got, err := s.CheckToken(ctx, secret); err != nil || got.Rate != 7 || !got.Expires.Equal(added.Expires) || got.Expires.IsZero() {
+			t.Errorf("%+v, %v", got, err)
+		}
+	}
+	at = at.Add(time.Microsecond)
+	if _, err := s.CheckToken(ctx, secret); !errors.Is(err, auth.ErrToken) {
+		t.Errorf("an expired token in memory: %v", err)
+	}
+	if _, _, err := s.RotateToken(ctx, added.ID); !errors.Is(err, auth.ErrToken) {
+		t.Errorf("an expired token gets a secret: %v", err)
+	}
+	if got, err := s.Token(ctx, added.ID); err != nil || !got.Expires.Equal(added.Expires) {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+func TestRotateToken(t *testing.T) {
+	s := newService(t, openStore(t, ""), auth.Options{})
+	ctx := t.Context()
+	spec := auth.TokenSpec{Name: "shop", Scopes: sendAs("a.example"), Rate: 3}
+	old, added, err := s.AddToken(ctx, spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.CheckToken(ctx, old); err != nil { // into memory
+		t.Fatal(err)
+	}
+	secret, rotated, err := s.RotateToken(ctx, added.ID)
+	if err != nil || rotated.ID != added.ID || rotated.Name != "shop" || rotated.Rate != 3 {
+		t.Fatalf("%+v, %v", rotated, err)
+	}
+	if _, err := s.CheckToken(ctx, old); !errors.Is(err, auth.ErrToken) {
+		t.Errorf("the old secret: %v", err)
+	}
+	if got, err := s.CheckToken(ctx, secret); err != nil || got.ID != added.ID {
+		t.Errorf("the new secret: %v, %v", got.ID, err)
+	}
+	if err := s.RevokeToken(ctx, added.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.CheckToken(ctx, secret); !errors.Is(err, auth.ErrToken) {
+		t.Errorf("revoked after a rotation: %v", err)
+	}
+	for _, id := range []string{added.ID, "none"} {
+		if _, _, err := s.RotateToken(ctx, id); !errors.Is(err, auth.ErrToken) {
+			t.Errorf("%s: %v", id, err)
+		}
+	}
+}
+
+// A token made before there were scopes reads what it may send as, and a star in its
+// address covers no more than it did.
+func TestTokenBeforeScopes(t *testing.T) {
+	db := openStore(t, "")
+	s := newService(t, db, auth.Options{})
+	ctx := t.Context()
+	secret := "trv_" + strings.Repeat("A", 43)
+	hash := sha256.Sum256([]byte(secret))
+	err := db.Write(ctx, func(tx *store.Tx) error {
+		_, err := tx.Exec(`INSERT INTO api_tokens (id, name, hash, send_as, created) VALUES ('1', 'old', ?, ?, 1)`,
+			hash[:], "juliet@example.org\nsms.example.org\na*@b.example\n")
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := s.CheckToken(ctx, secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for address, want := range map[string]bool{
+		"juliet@example.org/x": true, "1@sms.example.org": true, "a*@b.example": true, "ab@b.example": false, "example.org": false,
+	} {
+		j := jid.Must(address)
+		if got.MaySend(j) != want || got.MayRead(j) != want || got.MayAdmin(j.Domain()) {
+			t.Errorf("%s: %v, %v", address, got.MaySend(j), got.MayRead(j))
+		}
+	}
+	if !got.Expires.IsZero() || got.Rate != 0 {
+		t.Errorf("%+v", got)
+	}
+}
+
 // TestTokenSecretIsNotStored looks for the secret in every column.
 func TestTokenSecretIsNotStored(t *testing.T) {
 	db := openStore(t, "")
@@ -157,7 +268,7 @@ func TestTokenSecretIsNotStored(t *testing.T) {
 	}
 	var n int
 	err = db.QueryRow(t.Context(), `SELECT count(*) FROM api_tokens
-		WHERE instr(id || name || hex(hash) || send_as || CAST(hash AS TEXT), ?) > 0`, secret[4:14]).Scan(&n)
+		WHERE instr(id || name || hex(hash) || send_as || scopes || CAST(hash AS TEXT), ?) > 0`, secret[4:14]).Scan(&n)
 	if err != nil || n != 0 {
 		t.Errorf("%d rows hold the secret, %v", n, err)
 	}

@@ -1,7 +1,9 @@
 // Package bearer decides whether a JSON Web Token (RFC 7519) admits its bearer to
-// a host, and as whom.
+// a host, and as whom; and what an access token of OAuth 2.0 in that form (RFC 9068)
+// allows a program that uses the REST interface.
 //
-// A Verifier is made for one host, with the keys of one issuer. A token has to be
+// A Verifier is made for one host, an AccessVerifier for the interface, each with
+// the keys of one issuer. A token has to be
 // signed by one of the keys with an algorithm that the key is for (so that a
 // public key is never taken for an HMAC secret, and "none" is no algorithm), to be
 // valid now, and to be for us; RFC 8725 lists what goes wrong otherwise. One of its
@@ -11,6 +13,7 @@
 // by HTTP, where they change while the server runs.
 //
 //spec:rfc-7519 partial | JSON Web Token | verifies signed tokens (JWS compact serialisation); encrypted ones are refused
+//spec:rfc-9068 partial | JWT Profile for OAuth 2.0 Access Tokens | §4, validation; tokens that are encrypted are refused
 //spec:rfc-7517 partial | JSON Web Key | RSA, EC and OKP (Ed25519) public keys of a JWK Set
 package bearer
 
@@ -36,6 +39,10 @@ func Algorithms() []string {
 		"ES256", "ES384", "ES512", "EdDSA",
 	}
 }
+
+// ErrUnavailable: the issuer's keys cannot be had now, so that nobody can tell
+// whether a token is good.
+var ErrUnavailable = errors.New("bearer: the issuer's keys cannot be had")
 
 // Errors of New.
 var (
@@ -75,9 +82,16 @@ type Options struct {
 
 // Verifier checks the tokens for one host. It is constant, and for concurrent use.
 type Verifier struct {
-	host   string
+	signed
+	host string
+	o    Options
+}
+
+// signed is what both verifiers check alike: the signature, the issuer, the
+// audience, the times and the header.
+type signed struct {
 	keys   Keys
-	o      Options
+	typ    string // what the header "typ" has to be; "" for anything
 	parser *jwt.Parser
 }
 
@@ -86,7 +100,7 @@ type Verifier struct {
 type Keys interface {
 	// find returns the candidates for a token with these headers: keys that are
 	// for alg. The error is a refusal, or of keys that cannot be had now
-	// (errUnavailable).
+	// (ErrUnavailable).
 	find(ctx context.Context, alg, kid string) ([]jwt.VerificationKey, error)
 	// suits reports whether there may be keys for alg.
 	suits(alg string) bool
@@ -97,14 +111,13 @@ type Keys interface {
 
 // Refusals, for the log.
 var (
-	errSyntax      = errors.New("bearer: not a signed JSON Web Token")
-	errKey         = errors.New("bearer: no key for the token")
-	errName        = errors.New("bearer: the token names no account of this host")
-	errType        = errors.New("bearer: the token is of another type")
-	errScope       = errors.New("bearer: the token lacks the scope")
-	errCritical    = errors.New("bearer: the token has critical headers")
-	errNone        = errors.New("bearer: no token")
-	errUnavailable = errors.New("bearer: the issuer's keys cannot be had")
+	errSyntax   = errors.New("bearer: not a signed JSON Web Token")
+	errKey      = errors.New("bearer: no key for the token")
+	errName     = errors.New("bearer: the token names no account of this host")
+	errType     = errors.New("bearer: the token is of another type")
+	errScope    = errors.New("bearer: the token lacks the scope")
+	errCritical = errors.New("bearer: the token has critical headers")
+	errNone     = errors.New("bearer: no token")
 )
 
 // New makes the Verifier of a host, a domain alone. The error is ErrAlgorithm or
@@ -113,21 +126,31 @@ func New(host jid.JID, keys Keys, o Options) (*Verifier, error) {
 	if !host.IsHost() {
 		panic("bearer: " + host.String() + " is no host")
 	}
-	allowed := o.Algorithms
-	if len(allowed) == 0 {
-		allowed = slices.DeleteFunc(Algorithms(), func(alg string) bool { return !keys.suits(alg) })
-	}
-	for _, alg := range allowed {
-		if !slices.Contains(Algorithms(), alg) || !keys.suits(alg) {
-			return nil, fmt.Errorf("%w: %q", ErrAlgorithm, alg)
-		}
-	}
 	// RFC 8725 §3.8, §3.9: an issuer's tokens for others are not for us.
 	if keys.remote() && (o.Issuer == "" || len(o.Audience) == 0) {
 		return nil, ErrAudience
 	}
 	if o.Claim == "" {
 		o.Claim = "sub"
+	}
+	o.Audience = slices.Clone(o.Audience)
+	checks, err := newSigned(keys, &o)
+	if err != nil {
+		return nil, err
+	}
+	return &Verifier{signed: checks, host: host.Domain(), o: o}, nil
+}
+
+// newSigned fills the defaults of the options that it uses.
+func newSigned(keys Keys, o *Options) (signed, error) {
+	allowed := o.Algorithms
+	if len(allowed) == 0 {
+		allowed = slices.DeleteFunc(Algorithms(), func(alg string) bool { return !keys.suits(alg) })
+	}
+	for _, alg := range allowed {
+		if !slices.Contains(Algorithms(), alg) || !keys.suits(alg) {
+			return signed{}, fmt.Errorf("%w: %q", ErrAlgorithm, alg)
+		}
 	}
 	switch {
 	case o.Leeway == 0:
@@ -138,7 +161,6 @@ func New(host jid.JID, keys Keys, o Options) (*Verifier, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	o.Audience = slices.Clone(o.Audience)
 	po := []jwt.ParserOption{
 		jwt.WithValidMethods(slices.Clone(allowed)), jwt.WithExpirationRequired(), jwt.WithLeeway(o.Leeway),
 		jwt.WithTimeFunc(o.Now), jwt.WithStrictDecoding(), jwt.WithJSONNumber(),
@@ -149,7 +171,7 @@ func New(host jid.JID, keys Keys, o Options) (*Verifier, error) {
 	if len(o.Audience) > 0 {
 		po = append(po, jwt.WithAudience(o.Audience...))
 	}
-	return &Verifier{host: host.Domain(), keys: keys, o: o, parser: jwt.NewParser(po...)}, nil
+	return signed{keys: keys, typ: o.Type, parser: jwt.NewParser(po...)}, nil
 }
 
 // CheckToken returns the prepared localpart of the account that token admits. A
@@ -160,7 +182,7 @@ func (v *Verifier) CheckToken(ctx context.Context, _, token string) (local strin
 	switch {
 	case err == nil:
 		return local, nil
-	case errors.Is(err, errUnavailable), ctx.Err() != nil:
+	case errors.Is(err, ErrUnavailable), ctx.Err() != nil:
 		return "", err
 	}
 	refusal := &sasl.TokenRefusal{Status: sasl.InvalidToken, Scope: v.o.Scope, Configuration: v.o.Configuration, Cause: err}
@@ -175,33 +197,16 @@ func (v *Verifier) CheckToken(ctx context.Context, _, token string) (local strin
 // of keys that cannot be had.
 func (v *Verifier) CheckPassword(ctx context.Context, username, password string) (bool, error) {
 	local, err := v.verify(ctx, password)
-	if errors.Is(err, errUnavailable) || err != nil && ctx.Err() != nil {
+	if errors.Is(err, ErrUnavailable) || err != nil && ctx.Err() != nil {
 		return false, err
 	}
 	return err == nil && local == username, nil
 }
 
 func (v *Verifier) verify(ctx context.Context, token string) (string, error) {
-	switch {
-	case token == "":
-		return "", errNone
-	case len(token) > maxToken || strings.Count(token, ".") != 2:
-		return "", errSyntax
-	}
-	claims := jwt.MapClaims{}
-	var keysErr error
-	_, err := v.parser.ParseWithClaims(token, claims, func(t *jwt.Token) (any, error) {
-		var keys []jwt.VerificationKey
-		if keys, keysErr = v.candidates(ctx, t); keysErr != nil {
-			return nil, keysErr
-		}
-		return jwt.VerificationKeySet{Keys: keys}, nil
-	})
-	switch {
-	case keysErr != nil:
-		return "", keysErr
-	case err != nil:
-		return "", fmt.Errorf("bearer: %w", err)
+	claims, err := v.claims(ctx, token)
+	if err != nil {
+		return "", err
 	}
 	if len(v.o.Audience) == 0 {
 		// RFC 7519 §4.1.3: a token that says whom it is for is for nobody else.
@@ -217,22 +222,48 @@ func (v *Verifier) verify(ctx context.Context, token string) (string, error) {
 	return v.account(claims)
 }
 
+// claims returns those of a token that is good.
+func (s *signed) claims(ctx context.Context, token string) (jwt.MapClaims, error) {
+	switch {
+	case token == "":
+		return nil, errNone
+	case len(token) > maxToken || strings.Count(token, ".") != 2:
+		return nil, errSyntax
+	}
+	claims := jwt.MapClaims{}
+	var keysErr error
+	_, err := s.parser.ParseWithClaims(token, claims, func(t *jwt.Token) (any, error) {
+		var keys []jwt.VerificationKey
+		if keys, keysErr = s.candidates(ctx, t); keysErr != nil {
+			return nil, keysErr
+		}
+		return jwt.VerificationKeySet{Keys: keys}, nil
+	})
+	switch {
+	case keysErr != nil:
+		return nil, keysErr
+	case err != nil:
+		return nil, fmt.Errorf("bearer: %w", err)
+	}
+	return claims, nil
+}
+
 // candidates checks the header, of which the parser has checked that alg is
 // allowed, and returns the keys to try. Where keys are to be found, as in "jku" and
 // "jwk", is not for a token to say (RFC 8725 §3.10).
-func (v *Verifier) candidates(ctx context.Context, t *jwt.Token) ([]jwt.VerificationKey, error) {
+func (s *signed) candidates(ctx context.Context, t *jwt.Token) ([]jwt.VerificationKey, error) {
 	if _, ok := t.Header["crit"]; ok {
 		return nil, errCritical // RFC 7515 §4.1.11: we understand no extension
 	}
-	if v.o.Type != "" {
+	if s.typ != "" {
 		// RFC 7515 §4.1.9: "application/" may be left out.
 		typ, _ := t.Header["typ"].(string)
-		if typ = strings.ToLower(typ); strings.TrimPrefix(typ, "application/") != strings.ToLower(v.o.Type) {
+		if typ = strings.ToLower(typ); strings.TrimPrefix(typ, "application/") != strings.ToLower(s.typ) {
 			return nil, errType
 		}
 	}
 	kid, _ := t.Header["kid"].(string)
-	keys, err := v.keys.find(ctx, t.Method.Alg(), kid)
+	keys, err := s.keys.find(ctx, t.Method.Alg(), kid)
 	if err == nil && len(keys) == 0 {
 		err = errKey
 	}

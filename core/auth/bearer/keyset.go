@@ -120,7 +120,7 @@ func (s *KeySet) find(ctx context.Context, alg, kid string) ([]jwt.VerificationK
 		select {
 		case <-flight:
 		case <-ctx.Done():
-			return nil, fmt.Errorf("%w: %w", errUnavailable, ctx.Err())
+			return nil, fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err())
 		}
 		s.mu.Lock()
 		keys, usable = s.candidates(alg, kid)
@@ -132,9 +132,9 @@ func (s *KeySet) find(ctx context.Context, alg, kid string) ([]jwt.VerificationK
 		return keys, nil
 	case failed != nil:
 		// Whether the key is new or invented, only the issuer knows.
-		return nil, fmt.Errorf("%w: %w", errUnavailable, failed)
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, failed)
 	case !usable:
-		return nil, errUnavailable
+		return nil, ErrUnavailable
 	}
 	return nil, errKey
 }

@@ -142,7 +142,7 @@ func (r *remote) outcome(alg string, header map[string]any) string {
 		return "admitted"
 	case errors.As(err, &refusal):
 		return "refused"
-	case errors.Is(err, errUnavailable):
+	case errors.Is(err, ErrUnavailable):
 		return "unavailable"
 	}
 	return fmt.Sprint(local, err)
