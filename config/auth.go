@@ -27,6 +27,13 @@ func defaultAuth() Auth {
 // Enabled reports whether there are keys to check tokens with.
 func (j *JWT) Enabled() bool { return j.SecretFile != "" || j.KeysFile != "" || j.JWKSURL != "" }
 
+func defaultRESTJWT() RESTJWT {
+	return RESTJWT{Algorithms: []string{}, Audience: []string{}, Leeway: 30 * time.Second}
+}
+
+// Enabled reports whether there are keys to check tokens with.
+func (j *RESTJWT) Enabled() bool { return j.SecretFile != "" || j.KeysFile != "" || j.JWKSURL != "" }
+
 // Enabled reports whether there is somebody to ask.
 func (c *Callout) Enabled() bool { return c.URL != "" }
 
@@ -79,47 +86,9 @@ func (d *decoder) validateJWT(c *Config, key string, j *JWT) {
 		}
 		return
 	}
-	var given []string
-	for name, value := range map[string]string{"secret_file": j.SecretFile, "keys_file": j.KeysFile, "jwks_url": j.JWKSURL} {
-		if value != "" {
-			given = append(given, name)
-		}
-	}
-	if slices.Sort(given); len(given) > 1 {
-		d.report(key, "keys come from one place; write one of %s", strings.Join(given, " and "))
+	if !d.validateKeys(c, key, j.keys()) {
 		return
 	}
-	secret := j.SecretFile != ""
-	switch {
-	case secret:
-		// RFC 7518 §3.2: no shorter than the hash.
-		if data, ok := d.content(c, key+".secret_file", j.SecretFile); ok && len(bytes.TrimSpace(data)) < 32 {
-			d.report(key+".secret_file", "the secret is shorter than 32 octets; make one with `openssl rand -base64 48`")
-		}
-	case j.KeysFile != "":
-		if data, ok := d.content(c, key+".keys_file", j.KeysFile); ok {
-			if block, _ := pem.Decode(data); block == nil {
-				d.report(key+".keys_file", "%s is not PEM; write the path of a file with public keys or certificates", c.Path(j.KeysFile))
-			} else if strings.HasSuffix(block.Type, "PRIVATE KEY") {
-				d.report(key+".keys_file", "%s holds a private key, which only the issuer should have; write the path of a file with public keys", c.Path(j.KeysFile))
-			}
-		}
-	default:
-		d.endpoint(key+".jwks_url", j.JWKSURL)
-		// RFC 8725 §3.8, §3.9
-		if j.Issuer == "" || len(j.Audience) == 0 {
-			d.report(key+".jwks_url", "an issuer may serve others too, whose tokens must not admit to this host; write issuer and audience as well")
-		}
-	}
-	for n, alg := range j.Algorithms {
-		if hmac := strings.HasPrefix(alg, "HS"); hmac && !secret {
-			d.report(fmt.Sprintf("%s.algorithms[%d]", key, n), "%s needs a shared secret, and the keys are public; write RS256, ES256 or EdDSA, or use secret_file", alg)
-		} else if !hmac && secret {
-			d.report(fmt.Sprintf("%s.algorithms[%d]", key, n), "%s needs public keys, and there is a shared secret; write HS256, or use keys_file or jwks_url", alg)
-		}
-	}
-	d.unique(key+".algorithms", j.Algorithms)
-	d.unique(key+".audience", j.Audience)
 	if j.Claim == "" {
 		d.report(key+".claim", "is empty; write the name of a claim, such as sub")
 	}
@@ -129,6 +98,84 @@ func (d *decoder) validateJWT(c *Config, key string, j *JWT) {
 	if u, err := url.Parse(j.OpenIDConfiguration); err != nil || j.OpenIDConfiguration != "" && (u.Scheme != "https" && u.Scheme != "http" || u.Host == "") {
 		d.report(key+".openid_configuration", "%q is not a web address; write one as https://id.example.org/.well-known/openid-configuration", j.OpenIDConfiguration)
 	}
+}
+
+// issuerKeys are the settings that say whose signatures are taken.
+type issuerKeys struct {
+	secretFile, keysFile, jwksURL string
+	algorithms                    []string
+	issuer                        string
+	audience                      []string
+}
+
+func (j *JWT) keys() issuerKeys {
+	return issuerKeys{j.SecretFile, j.KeysFile, j.JWKSURL, j.Algorithms, j.Issuer, j.Audience}
+}
+
+func (j *RESTJWT) keys() issuerKeys {
+	return issuerKeys{j.SecretFile, j.KeysFile, j.JWKSURL, j.Algorithms, j.Issuer, j.Audience}
+}
+
+// validateKeys checks what belongs to the keys; false says that nothing else is worth
+// a look.
+func (d *decoder) validateKeys(c *Config, key string, j issuerKeys) bool {
+	var given []string
+	for name, value := range map[string]string{"secret_file": j.secretFile, "keys_file": j.keysFile, "jwks_url": j.jwksURL} {
+		if value != "" {
+			given = append(given, name)
+		}
+	}
+	if slices.Sort(given); len(given) > 1 {
+		d.report(key, "keys come from one place; write one of %s", strings.Join(given, " and "))
+		return false
+	}
+	secret := j.secretFile != ""
+	switch {
+	case secret:
+		// RFC 7518 §3.2: no shorter than the hash.
+		if data, ok := d.content(c, key+".secret_file", j.secretFile); ok && len(bytes.TrimSpace(data)) < 32 {
+			d.report(key+".secret_file", "the secret is shorter than 32 octets; make one with `openssl rand -base64 48`")
+		}
+	case j.keysFile != "":
+		if data, ok := d.content(c, key+".keys_file", j.keysFile); ok {
+			if block, _ := pem.Decode(data); block == nil {
+				d.report(key+".keys_file", "%s is not PEM; write the path of a file with public keys or certificates", c.Path(j.keysFile))
+			} else if strings.HasSuffix(block.Type, "PRIVATE KEY") {
+				d.report(key+".keys_file", "%s holds a private key, which only the issuer should have; write the path of a file with public keys", c.Path(j.keysFile))
+			}
+		}
+	default:
+		d.endpoint(key+".jwks_url", j.jwksURL)
+		// RFC 8725 §3.8, §3.9
+		if j.issuer == "" || len(j.audience) == 0 {
+			d.report(key+".jwks_url", "an issuer may serve others too, whose tokens must not admit to this host; write issuer and audience as well")
+		}
+	}
+	for n, alg := range j.algorithms {
+		if hmac := strings.HasPrefix(alg, "HS"); hmac && !secret {
+			d.report(fmt.Sprintf("%s.algorithms[%d]", key, n), "%s needs a shared secret, and the keys are public; write RS256, ES256 or EdDSA, or use secret_file", alg)
+		} else if !hmac && secret {
+			d.report(fmt.Sprintf("%s.algorithms[%d]", key, n), "%s needs public keys, and there is a shared secret; write HS256, or use keys_file or jwks_url", alg)
+		}
+	}
+	d.unique(key+".algorithms", j.algorithms)
+	d.unique(key+".audience", j.audience)
+	return true
+}
+
+// validateRESTJWT checks the access tokens that the REST interface takes.
+func (d *decoder) validateRESTJWT(c *Config, key string, j *RESTJWT) {
+	if !j.Enabled() {
+		if !alike(*j, defaultRESTJWT()) {
+			d.report(key, "there are no keys to check tokens with; write secret_file, keys_file or jwks_url")
+		}
+		return
+	}
+	// RFC 9068 §4: both have to be checked.
+	if j.JWKSURL == "" && (j.Issuer == "" || len(j.Audience) == 0) {
+		d.report(key, "tokens of other issuers and for others must not admit; write issuer and audience")
+	}
+	d.validateKeys(c, key, j.keys())
 }
 
 func (d *decoder) validateCallout(c *Config, key string, a *Auth) {

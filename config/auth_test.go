@@ -150,3 +150,34 @@ func TestAuthWithoutPasswords(t *testing.T) {
 		}
 	}
 }
+
+func TestRESTJWT(t *testing.T) {
+	dir := keyFiles(t)
+	const hosts = "hosts: [{domain: a.example}]\n"
+	got, err := parse(dir + hosts + "rest: {jwt: {jwks_url: 'https://id.example/keys', issuer: 'https://id.example', audience: [chat], any_type: true, leeway: 0s}}\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := RESTJWT{JWKSURL: "https://id.example/keys", Algorithms: []string{}, Issuer: "https://id.example", Audience: []string{"chat"}, AnyType: true}
+	if diff := cmp.Diff(want, got.REST.JWT); diff != "" {
+		t.Error(diff)
+	}
+	for _, tt := range []struct{ jwt, key, want string }{
+		{"{issuer: a}", "rest.jwt", "no keys"},
+		{"{keys_file: public.pem, issuer: a}", "rest.jwt", "issuer and audience"},
+		{"{keys_file: public.pem, audience: [a]}", "rest.jwt", "issuer and audience"},
+		{"{jwks_url: 'https://id.example/', audience: [a]}", "rest.jwt.jwks_url", "issuer and audience"},
+		{"{keys_file: public.pem, secret_file: jwt.key, issuer: a, audience: [b]}", "rest.jwt", "keys_file and secret_file"},
+		{"{secret_file: short.key, issuer: a, audience: [b]}", "rest.jwt.secret_file", "openssl rand"},
+		{"{keys_file: private.pem, issuer: a, audience: [b]}", "rest.jwt.keys_file", "private key"},
+		{"{keys_file: public.pem, issuer: a, audience: [b], algorithms: [HS256]}", "rest.jwt.algorithms[0]", "shared secret"},
+		{"{keys_file: public.pem, issuer: a, audience: [b], leeway: 1h}", "rest.jwt.leeway", "0s to 10m"},
+		{"{keys_file: public.pem, issuer: a, audience: [b], claim: sub}", "rest.jwt.claim", "no such key"},
+	} {
+		_, err := parse(dir + hosts + "rest: {jwt: " + tt.jwt + "}\n")
+		var problems Problems
+		if !errors.As(err, &problems) || !slices.ContainsFunc(problems, func(p *Problem) bool { return p.Key == tt.key && strings.Contains(p.Message, tt.want) }) {
+			t.Errorf("%s: %v, want %s: %s", tt.jwt, err, tt.key, tt.want)
+		}
+	}
+}

@@ -86,7 +86,7 @@ func Default() *Config {
 		},
 		StreamManagement: StreamManagement{Resume: 5 * time.Minute, Unacknowledged: 5000, Promise: true},
 		Archive:          Archive{Default: "always", PageLimit: 250, Search: true},
-		REST:             REST{MaxBody: 1 << 20, Rate: 0},
+		REST:             REST{MaxBody: 1 << 20, Rate: 0, JWT: defaultRESTJWT()},
 		Webhooks:         []Webhook{},
 		Metrics:          Metrics{Enabled: true},
 		Tracing:          Tracing{SamplePerMille: 10},

@@ -332,8 +332,37 @@ type Archive struct {
 type REST struct {
 	// Octets of one request body.
 	MaxBody Size `yaml:"max_body" range:"1KiB..16MiB"`
-	// Requests a second with one token in the long run.
+	// Requests a second with one token in the long run, if the token has no rate of
+	// its own.
 	Rate int `yaml:"rate" range:"1..1000000" zero:"no limit"`
+	// Access tokens of OAuth 2.0 that are JSON Web Tokens (RFC 9068), taken besides
+	// those of trivium token. Their claim scope says what they allow, as in
+	// send:shop@example.org. Without keys, none are taken.
+	JWT RESTJWT `yaml:"jwt"`
+}
+
+// RESTJWT says which access tokens admit to the REST interface. The keys come from
+// one of secret_file, keys_file and jwks_url.
+type RESTJWT struct {
+	// File with a secret of 32 octets or more (64 for HS512) that is shared with the
+	// issuer: who reads it can do everything.
+	SecretFile string `yaml:"secret_file"`
+	// PEM file with public keys or certificates of the issuer.
+	KeysFile string `yaml:"keys_file"`
+	// Address of the issuer's JWK Set (RFC 7517), https or on this machine. It is
+	// fetched when a token needs it, and again as keys change.
+	JWKSURL string `yaml:"jwks_url"`
+	// What may sign tokens; all that the keys are for if empty.
+	Algorithms []string `yaml:"algorithms" oneof:"HS256,HS384,HS512,RS256,RS384,RS512,PS256,PS384,PS512,ES256,ES384,ES512,EdDSA"`
+	// What the claim iss has to be. Needed.
+	Issuer string `yaml:"issuer"`
+	// Our names: a token has to be for one of them (aud). Needed.
+	Audience []string `yaml:"audience"`
+	// Take tokens whose header typ is not at+jwt, too: for issuers that do not write
+	// it. Then any of the issuer's tokens for the audience will do.
+	AnyType bool `yaml:"any_type"`
+	// How much the issuer's clock may differ from ours.
+	Leeway time.Duration `yaml:"leeway" range:"0s..10m"`
 }
 
 // A Webhook is an address that messages are posted to.

@@ -70,10 +70,12 @@ func newEngineAt(ctx context.Context, cfg *config.Config, log *slog.Logger, now 
 func (e *engine) build(ctx context.Context) error {
 	cfg := e.cfg
 	var err error
-	if e.users, err = auth.New(e.db, authOptions(cfg, e.log)); err != nil {
+	if e.sources, err = newSources(cfg, e.log, e.now); err != nil {
 		return err
 	}
-	if e.sources, err = newSources(cfg, e.log, e.now); err != nil {
+	accounts := authOptions(cfg, e.log)
+	accounts.Access, accounts.Now = e.sources.access, e.now
+	if e.users, err = auth.New(e.db, accounts); err != nil {
 		return err
 	}
 	var hosts []core.VirtualHost

@@ -18,10 +18,12 @@ import (
 // address that we do not know waits for the answer.
 const directoryTimeout = 2 * time.Second
 
-// sources are where the accounts of the hosts come from, in the order of hosts.
+// sources are where the accounts of the hosts come from, in the order of hosts, and
+// who else gives tokens to programs.
 type sources struct {
-	hosts []*auth.Sources
-	stops []func()
+	hosts  []*auth.Sources
+	access *bearer.AccessVerifier // of the REST interface; nil: no access tokens are taken
+	stops  []func()
 }
 
 // close ends what the sources have on the network.
@@ -62,36 +64,56 @@ func newSources(cfg *config.Config, log *slog.Logger, now func() time.Time) (*so
 		}
 		s.hosts = append(s.hosts, from)
 	}
+	if j := &cfg.REST.JWT; j.Enabled() {
+		keys, err := s.keys(cfg, j.SecretFile, j.KeysFile, j.JWKSURL, log, now)
+		if err == nil {
+			s.access, err = bearer.NewAccess(keys, bearer.AccessOptions{
+				Algorithms: j.Algorithms, Issuer: j.Issuer, Audience: j.Audience, AnyType: j.AnyType, Leeway: leeway(j.Leeway), Now: now,
+			})
+		}
+		if err != nil {
+			s.close()
+			return nil, fmt.Errorf("rest.jwt: %w", err)
+		}
+	}
 	return s, nil
 }
 
 // verifier makes what checks the tokens for a host.
 func (s *sources) verifier(cfg *config.Config, j *config.JWT, host jid.JID, log *slog.Logger, now func() time.Time) (*bearer.Verifier, error) {
-	var keys bearer.Keys
-	var err error
-	switch {
-	case j.SecretFile != "":
-		keys, err = keysIn(cfg.Path(j.SecretFile), bearer.Secret)
-	case j.KeysFile != "":
-		keys, err = keysIn(cfg.Path(j.KeysFile), bearer.PublicKeys)
-	default:
-		var set *bearer.KeySet
-		if set, err = bearer.NewKeySet(j.JWKSURL, bearer.KeySetOptions{Logger: log, Now: now}); err == nil {
-			s.stops = append(s.stops, set.Close)
-			keys = set
-		}
-	}
+	keys, err := s.keys(cfg, j.SecretFile, j.KeysFile, j.JWKSURL, log, now)
 	if err != nil {
 		return nil, err
 	}
 	o := bearer.Options{
 		Algorithms: j.Algorithms, Issuer: j.Issuer, Audience: j.Audience, Type: j.Type, Scope: j.Scope, Claim: j.Claim,
-		Leeway: j.Leeway, Configuration: j.OpenIDConfiguration, Now: now,
-	}
-	if o.Leeway == 0 {
-		o.Leeway = -1
+		Leeway: leeway(j.Leeway), Configuration: j.OpenIDConfiguration, Now: now,
 	}
 	return bearer.New(host, keys, o)
+}
+
+// leeway turns the configuration's "none" into that of bearer.
+func leeway(d time.Duration) time.Duration {
+	if d == 0 {
+		return -1
+	}
+	return d
+}
+
+// keys come from the one place that is given.
+func (s *sources) keys(cfg *config.Config, secretFile, keysFile, jwksURL string, log *slog.Logger, now func() time.Time) (bearer.Keys, error) {
+	switch {
+	case secretFile != "":
+		return keysIn(cfg.Path(secretFile), bearer.Secret)
+	case keysFile != "":
+		return keysIn(cfg.Path(keysFile), bearer.PublicKeys)
+	}
+	set, err := bearer.NewKeySet(jwksURL, bearer.KeySetOptions{Logger: log, Now: now})
+	if err != nil {
+		return nil, err
+	}
+	s.stops = append(s.stops, set.Close)
+	return set, nil
 }
 
 func keysIn(path string, read func([]byte) (bearer.Keys, error)) (bearer.Keys, error) {
