@@ -14,6 +14,7 @@ type Data struct {
 	Lang    string     `json:"lang,omitempty" doc:"The language of body and subject."`
 	Error   *DataError `json:"error,omitempty" doc:"Why a message of yours was refused, when the type is error."`
 	XML     string     `json:"xml" doc:"The whole message."`
+	*Extras
 }
 
 // DataError is the stanza error of a message of type error.
@@ -30,6 +31,7 @@ func Describe(st *stanza.Stanza, doc []byte) Data {
 		Subject: text(st, "subject"), Thread: text(st, "thread"), XML: string(doc),
 	}
 	d.Body, _ = st.Body()
+	d.Extras = extras(st)
 	if d.Type == "" {
 		d.Type = stanza.Normal // RFC 6121 §5.2.2
 	}

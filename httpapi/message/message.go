@@ -24,12 +24,13 @@ type Draft struct {
 	From       string `json:"from,omitempty" format:"xmpp-jid" maxLength:"3071" doc:"Who sends: an address that the token may use. It may be left out when the token is bound to one address." example:"bot@example.org"`
 	To         string `json:"to" format:"xmpp-jid" minLength:"1" maxLength:"3071" doc:"Who gets the message: a bare or a full address." example:"juliet@example.org"`
 	Type       string `json:"type,omitempty" enum:"chat,normal,headline,groupchat" default:"chat" doc:"The type of RFC 6121 section 5.2.2."`
-	Body       string `json:"body,omitempty" doc:"The text. One of body, subject and extensions is needed." example:"Art thou not Romeo?"`
+	Body       string `json:"body,omitempty" doc:"The text. It is needed where no other field says something." example:"Art thou not Romeo?"`
 	Subject    string `json:"subject,omitempty" doc:"The subject (RFC 6121 section 5.2.4)."`
 	Thread     string `json:"thread,omitempty" maxLength:"1023" doc:"The thread that the message belongs to (RFC 6121 section 5.2.5)."`
 	ID         string `json:"id,omitempty" maxLength:"1023" doc:"The stanza's id; the server makes one if there is none. A retried request that repeats it can be recognised by its recipient."`
 	Lang       string `json:"lang,omitempty" maxLength:"35" pattern:"^[A-Za-z0-9]{1,8}(-[A-Za-z0-9]{1,8})*$" doc:"The language of body and subject, a tag of RFC 5646." example:"en"`
 	Extensions string `json:"extensions,omitempty" doc:"Further child elements of the message, as XML: any number of complete elements, each declaring its namespace." example:"<request xmlns='urn:xmpp:receipts'/>"`
+	*Extras
 }
 
 // FieldError says which field of a Draft cannot be sent, and why. It repeats
@@ -71,8 +72,8 @@ func (d *Draft) Stanza(from, to jid.JID, limits wire.Limits) (*stanza.Stanza, er
 	if !slices.Contains(types, typ) {
 		return nil, &FieldError{Field: "type", Reason: "is not chat, normal, headline or groupchat"}
 	}
-	if d.Body == "" && d.Subject == "" && d.Extensions == "" {
-		return nil, &FieldError{Field: "body", Reason: "is needed where there is neither a subject nor extensions"}
+	if d.Body == "" && d.Subject == "" && d.Extensions == "" && d.Extras.bare() {
+		return nil, &FieldError{Field: "body", Reason: "is needed where there is nothing else that says something"}
 	}
 	if d.Lang != "" && !validLang(d.Lang) {
 		return nil, &FieldError{Field: "lang", Reason: "is not a language tag"}
@@ -88,11 +89,25 @@ func (d *Draft) Stanza(from, to jid.JID, limits wire.Limits) (*stanza.Stanza, er
 			return nil, &FieldError{Field: f.name, Reason: "is too long"}
 		}
 	}
+	if d.Extras != nil {
+		if err := d.check(typ, from, to); err != nil {
+			return nil, err
+		}
+	}
 	raw := make([]byte, 0, 128+len(d.Body)+len(d.Subject)+len(d.Thread)+len(d.Extensions))
 	raw = append(raw, open...)
 	raw = element(raw, "subject", d.Subject)
+	if d.Extras != nil {
+		raw = texts(raw, "subject", d.Subjects)
+	}
 	raw = element(raw, "body", d.Body)
+	if d.Extras != nil {
+		raw = texts(raw, "body", d.Bodies)
+	}
 	raw = element(raw, "thread", d.Thread)
+	if d.Extras != nil {
+		raw = d.Extras.append(raw, d, from)
+	}
 	raw = append(raw, d.Extensions...)
 	raw = append(raw, "</message>"...)
 	st, err := scan(raw, limits)

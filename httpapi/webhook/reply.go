@@ -33,6 +33,7 @@ type Reply struct {
 	ID         string `json:"id,omitempty" maxLength:"1023" doc:"The stanza's id. By default it is made of the webhook-id, so that a repeated reply can be recognised."`
 	Lang       string `json:"lang,omitempty" maxLength:"35" doc:"The language, a tag of RFC 5646."`
 	Extensions string `json:"extensions,omitempty" doc:"Further child elements, as XML."`
+	*message.Extras
 }
 
 // replies reads the messages in an answer. What cannot be sent is logged and
