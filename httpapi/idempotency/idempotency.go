@@ -1,0 +1,336 @@
+// Package idempotency lets a request be made several times and be carried out
+// once: the Idempotency-Key of draft-ietf-httpapi-idempotency-key-header-07.
+//
+// The first request with a key of a token is carried out, and its answer is
+// committed before it goes out. Whoever comes later with the same key and the same
+// request gets that answer, for a day, across restarts. While the first is under
+// way others are refused, and so is another request under a key that was used.
+//
+// Nothing is written before a request is carried out. What a crash may leave
+// between the two is a message sent whose answer is not known; Claim.ID is the
+// same for every request with the key, so that who gets the message a second time
+// can tell.
+//
+//spec:draft-ietf-httpapi-idempotency-key-header-07 complete | The Idempotency-Key HTTP Header Field | sends by REST; quotes around the key may be left out
+package idempotency
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"database/sql"
+	"embed"
+	"encoding/base32"
+	"errors"
+	"fmt"
+	"hash"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"trivium/core/store"
+)
+
+// MaxKey is the most octets of a key.
+const MaxKey = 255
+
+// Errors of ParseKey and Begin.
+var (
+	// ErrKey: the header is not a key.
+	ErrKey = errors.New("idempotency: not a key")
+	// ErrUnderWay: the first request with this key has not been answered yet (draft §2.7).
+	ErrUnderWay = errors.New("idempotency: a request with this key is under way")
+	// ErrReused: the key was used for another request (draft §2.7).
+	ErrReused = errors.New("idempotency: the key was used for another request")
+)
+
+// Options of New. Zero values are defaults.
+type Options struct {
+	Keep   time.Duration // how long answers are kept: 24 h
+	Logger *slog.Logger
+	Now    func() time.Time
+}
+
+// Answer is what a request was answered.
+type Answer struct {
+	Status int
+	Media  string // Content-Type
+	Body   []byte // not to be changed
+}
+
+// Fingerprint tells requests apart.
+type Fingerprint [16]byte
+
+// digest names a key of a token.
+type digest [16]byte
+
+// Keeper holds the answers. It is safe for concurrent use.
+type Keeper struct {
+	db     *store.DB
+	log    *slog.Logger
+	now    func() time.Time
+	keep   time.Duration
+	hashes sync.Pool // of *keyed
+
+	indexing sync.Mutex // one at a time makes a filter
+
+	mu    sync.Mutex
+	under map[digest]*Claim
+	known filter // keys that may be in the table
+	next  filter // what it is about to become; empty most of the time
+	last  int64  // seq of the latest row
+}
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// New returns a Keeper whose answers lie in db.
+func New(ctx context.Context, db *store.DB, o Options) (*Keeper, error) {
+	if o.Keep <= 0 {
+		o.Keep = 24 * time.Hour
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return nil, err
+	}
+	if err := db.Migrate(ctx, "idempotency", files); err != nil {
+		return nil, err
+	}
+	secret := make([]byte, 32)
+	rand.Read(secret) // never fails
+	err = db.Write(ctx, func(tx *store.Tx) error {
+		_, err := tx.Exec(`INSERT INTO idempotency_secret (one, secret) VALUES (1, ?) ON CONFLICT DO NOTHING`, secret)
+		return err
+	})
+	if err == nil {
+		err = db.QueryRow(ctx, `SELECT secret FROM idempotency_secret`).Scan(&secret)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("idempotency: %w", err)
+	}
+	k := &Keeper{db: db, log: o.Logger, now: o.Now, keep: o.Keep, under: map[digest]*Claim{}}
+	k.hashes.New = func() any { return &keyed{mac: hmac.New(sha256.New, secret)} }
+	if err := k.Trim(ctx); err != nil {
+		return nil, err
+	}
+	return k, nil
+}
+
+// keyed is a hash with the secret, and room for what it works on.
+type keyed struct {
+	mac hash.Hash
+	in  []byte
+	out [sha256.Size]byte
+}
+
+func (k *Keeper) digest(token, key string) (d digest) {
+	h := k.hashes.Get().(*keyed)
+	h.mac.Reset()
+	h.in = append(append(append(h.in[:0], token...), 0), key...)
+	h.mac.Write(h.in)
+	copy(d[:], h.mac.Sum(h.out[:0]))
+	k.hashes.Put(h)
+	return d
+}
+
+// ParseKey reads the header of a request; ok is false when there is none. The key is
+// a string of RFC 9651 §3.3.3. COMPAT(nearly all clients): it may come without
+// the quotes.
+func ParseKey(h http.Header) (key string, ok bool, err error) {
+	lines := h["Idempotency-Key"]
+	switch len(lines) {
+	case 0:
+		return "", false, nil
+	case 1:
+	default:
+		return "", true, ErrKey // draft §2.1: one item
+	}
+	key = strings.Trim(lines[0], " \t")
+	if strings.HasPrefix(key, `"`) {
+		if key, err = unquote(key); err != nil {
+			return "", true, err
+		}
+	} else if strings.ContainsAny(key, `", ;`) {
+		return "", true, ErrKey
+	}
+	if key == "" || len(key) > MaxKey {
+		return "", true, ErrKey
+	}
+	for i := range len(key) {
+		if key[i] < ' ' || key[i] > '~' { // RFC 9651 §4.2.5
+			return "", true, ErrKey
+		}
+	}
+	return key, true, nil
+}
+
+// unquote reads a string of RFC 9651 §4.2.5 without parameters.
+func unquote(s string) (string, error) {
+	body := s[1:]
+	if !strings.Contains(body, `\`) {
+		if i := strings.IndexByte(body, '"'); i >= 0 && i == len(body)-1 {
+			return body[:i], nil
+		}
+		return "", ErrKey
+	}
+	var b strings.Builder
+	for i := 0; i < len(body); i++ {
+		switch body[i] {
+		case '"':
+			if i != len(body)-1 {
+				return "", ErrKey
+			}
+			return b.String(), nil
+		case '\\':
+			i++
+			if i == len(body) || body[i] != '"' && body[i] != '\\' {
+				return "", ErrKey
+			}
+		}
+		b.WriteByte(body[i])
+	}
+	return "", ErrKey
+}
+
+// FingerprintOf returns what tells a request apart from others (draft §2.4).
+func FingerprintOf(method, path, media string, body []byte) (f Fingerprint) {
+	h := sha256.New()
+	var head [96]byte
+	b := append(append(append(append(append(head[:0], method...), 0), path...), 0), media...)
+	h.Write(append(b, 0))
+	h.Write(body)
+	var out [sha256.Size]byte
+	copy(f[:], h.Sum(out[:0]))
+	return f
+}
+
+// Begin claims a key of a token for a request. When the request was answered
+// before, that answer is returned and no claim. The error is ErrUnderWay, ErrReused
+// or the store's. A claim has to be ended, by Store or by Release.
+func (k *Keeper) Begin(ctx context.Context, token, key string, f Fingerprint) (*Claim, *Answer, error) {
+	d := k.digest(token, key)
+	c := &Claim{keeper: k, digest: d, fingerprint: f}
+	k.mu.Lock()
+	if first := k.under[d]; first != nil {
+		k.mu.Unlock()
+		if first.fingerprint != f {
+			return nil, nil, ErrReused
+		}
+		return nil, nil, ErrUnderWay
+	}
+	k.under[d] = c
+	maybe := k.known.has(d)
+	k.mu.Unlock()
+	if !maybe {
+		return c, nil, nil
+	}
+	a, seen, seq, err := k.find(ctx, d)
+	switch {
+	case err != nil:
+	case a == nil:
+		return c, nil, nil
+	case seq < k.now().Add(-k.keep).UnixMicro():
+		c.old = true // to be replaced
+		return c, nil, nil
+	case seen != f:
+		err = ErrReused
+	}
+	c.Release()
+	if err != nil {
+		return nil, nil, err
+	}
+	return nil, a, nil
+}
+
+func (k *Keeper) find(ctx context.Context, d digest) (a *Answer, f Fingerprint, seq int64, err error) {
+	a = new(Answer)
+	var seen []byte
+	err = k.db.QueryRow(ctx, `SELECT seq, fingerprint, status, media, body FROM idempotency WHERE key = ?`, d[:]).
+		Scan(&seq, &seen, &a.Status, &a.Media, &a.Body)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, f, 0, nil
+	}
+	if err != nil {
+		return nil, f, 0, fmt.Errorf("idempotency: %w", err)
+	}
+	copy(f[:], seen)
+	return a, f, seq, nil
+}
+
+// Claim is the right to carry out the request of a key. It is owned by who began it.
+type Claim struct {
+	keeper      *Keeper
+	digest      digest
+	fingerprint Fingerprint
+	old         bool // an answer that is too old lies in the table
+}
+
+var encoding = base32.StdEncoding.WithPadding(base32.NoPadding)
+
+// ID returns an id for the stanza that the request sends: the same whenever the
+// token comes with the key. It tells nothing about either.
+func (c *Claim) ID() string {
+	// The rows' keys are never told; what is told is derived from them once more.
+	h := c.keeper.hashes.Get().(*keyed)
+	h.mac.Reset()
+	h.in = append(append(h.in[:0], "id\x00\x00"...), c.digest[:]...)
+	h.mac.Write(h.in)
+	id := encoding.EncodeToString(h.mac.Sum(h.out[:0])[:16])
+	c.keeper.hashes.Put(h)
+	return id
+}
+
+// Release gives the key up without an answer: the next request with it is carried
+// out.
+func (c *Claim) Release() {
+	k := c.keeper
+	k.mu.Lock()
+	delete(k.under, c.digest)
+	k.mu.Unlock()
+}
+
+// Store keeps the answer, together with what with does, which may be nil. done is
+// called once, on the writer's goroutine or before Store returns, when it is
+// committed or has failed; it must not block. The claim has ended then.
+func (c *Claim) Store(a Answer, with store.Op, done func(error)) {
+	k := c.keeper
+	k.mu.Lock()
+	// Answers are stored in the order of their numbers, so that rows are appended.
+	seq := max(k.now().UnixMicro(), k.last+1)
+	k.last = seq
+	k.known.add(c.digest)
+	if k.next.bits != nil {
+		k.next.add(c.digest)
+	}
+	k.mu.Unlock()
+	err := k.db.Submit(func(tx *store.Tx) error {
+		if c.old {
+			if _, err := tx.Exec(`DELETE FROM idempotency WHERE key = ?`, c.digest[:]); err != nil {
+				return err
+			}
+		}
+		_, err := tx.Exec(`INSERT INTO idempotency (seq, key, fingerprint, status, media, body) VALUES (?, ?, ?, ?, ?, ?)`,
+			seq, c.digest[:], c.fingerprint[:], a.Status, a.Media, a.Body)
+		if err == nil && with != nil {
+			err = with(tx)
+		}
+		return err
+	}, func(err error) {
+		c.Release()
+		done(err)
+	})
+	if err != nil {
+		c.Release()
+		done(err)
+	}
+}
