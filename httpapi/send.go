@@ -70,10 +70,16 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	}
 	h := w.Header()
 	h["Content-Type"] = []string{"application/json"}
-	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	if len(body) > ownLength {
+		h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	}
 	w.WriteHeader(status)
 	_, _ = w.Write(body)
 }
+
+// ownLength is up to where net/http finds out the length of an answer itself,
+// which costs less than telling it (http.ResponseWriter, Write).
+const ownLength = 2048
 
 // read makes the message of a request's body.
 func (a *API) read(w http.ResponseWriter, r *http.Request, token *auth.Token) (*stanza.Stanza, *Problem) {
@@ -95,7 +101,11 @@ func (a *API) read(w http.ResponseWriter, r *http.Request, token *auth.Token) (*
 			buffers.Put(buf)
 		}
 	}()
-	if _, err := buf.ReadFrom(http.MaxBytesReader(w, r.Body, a.opts.MaxBody)); err != nil {
+	body := r.Body
+	if r.ContentLength < 0 { // of those that have a length net/http lets no more through
+		body = http.MaxBytesReader(w, body, a.opts.MaxBody)
+	}
+	if _, err := buf.ReadFrom(body); err != nil {
 		var large *http.MaxBytesError
 		if errors.As(err, &large) {
 			return nil, problem(http.StatusRequestEntityTooLarge, "")
