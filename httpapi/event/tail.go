@@ -2,9 +2,10 @@ package event
 
 import "sync"
 
-// entry is an event in memory.
+// entry is an event in memory, with what streams have made of it.
 type entry struct {
 	*Event
+	frames frames
 }
 
 // tail holds the latest committed events, for readers that keep up. The store's
@@ -30,7 +31,7 @@ func (t *tail) init(max, maxOctets int, start int64) {
 	t.floor, t.last = start, start
 }
 
-func (e *entry) size() int { return len(e.Stanza) + len(e.Data) }
+func (e *Event) size() int { return len(e.Stanza) + len(e.Data) }
 
 // push adds an event and wakes who waits.
 func (t *tail) push(e *entry) {
