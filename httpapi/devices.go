@@ -11,6 +11,7 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"trivium/core/admin"
+	"trivium/core/auth"
 	"trivium/core/jid"
 )
 
@@ -96,11 +97,11 @@ func operate[T any](a *API, w http.ResponseWriter, rq *http.Request, op string, 
 		noScope(w, "The token may not speak for this account.").write(w)
 		return result, false
 	}
-	out, err := a.opts.Operations.RunOwn(rq.Context(), account, op, args)
+	out, err := a.opts.Operations.RunOwn(rq.Context(), caller(rq, &token), account, op, args)
 	var told *admin.Error
 	switch {
 	case errors.As(err, &told):
-		problem(http.StatusNotFound, told.Text).write(w)
+		problem(kindStatus(told.Kind), told.Text).write(w)
 		return result, false
 	case err != nil:
 		p, ours := problemOf(err)
@@ -116,6 +117,26 @@ func operate[T any](a *API, w http.ResponseWriter, rq *http.Request, op string, 
 		problem(http.StatusInternalServerError, "").write(w)
 	}
 	return result, ok
+}
+
+// caller is who the audit log says has done it.
+func caller(rq *http.Request, token *auth.Token) admin.Caller {
+	return admin.Caller{Who: token.ID, Name: token.Name, Remote: rq.RemoteAddr}
+}
+
+// kindStatus returns the status code for an operation that was refused.
+func kindStatus(k admin.Kind) int {
+	switch k {
+	case admin.NotFound:
+		return http.StatusNotFound
+	case admin.Conflict:
+		return http.StatusConflict
+	case admin.Denied:
+		return http.StatusForbidden
+	case admin.Busy:
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusUnprocessableEntity
 }
 
 // describeDevices adds the paths of mountDevices to the document.

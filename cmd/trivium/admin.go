@@ -110,7 +110,7 @@ func operateLocally(ctx context.Context, c *cli, name string, args admin.Args) (
 		return nil, err
 	}
 	defer e.close()
-	out, err := e.admin.Run(ctx, name, args)
+	out, err := e.admin.Run(ctx, admin.Caller{Who: admin.CommandLine}, name, args)
 	if err != nil {
 		return nil, err
 	}

@@ -110,6 +110,9 @@ func (e *engine) build(ctx context.Context) error {
 	if err = errors.Join(err, hookErr); err != nil {
 		return err
 	}
+	if e.admin.Audit, err = admin.NewAudit(ctx, e.db, admin.AuditOptions{Logger: e.log}); err != nil {
+		return err
+	}
 	e.admin.Add(admin.Accounts(e.users, e.core.Modules)...)
 	e.admin.Add(admin.Tokens(e.users, e.now)...)
 	e.admin.Add(admin.Sessions(e.users, e.core.Modules)...)

@@ -82,13 +82,13 @@ func Accounts(users *auth.Service, mods *module.Host) []Operation {
 			},
 		},
 		{
-			Name: "user list", Help: "list the accounts of a host, or of all", Args: []Arg{{Name: "host", Help: "virtual host"}},
+			Name: "user list", ReadOnly: true, Help: "list the accounts of a host, or of all", Args: []Arg{{Name: "host", Help: "virtual host"}},
 			Run: func(ctx context.Context, args Args) (any, error) {
 				list, of := []User{}, hosts
 				if args["host"] != "" {
 					j, err := jid.Parse(args["host"])
 					if err != nil || !slices.Contains(hosts, j.String()) {
-						return nil, Errorf("%q is not a host of this server; its hosts are %v", args["host"], hosts)
+						return nil, NotFound.Errorf("%q is not a host of this server; its hosts are %v", args["host"], hosts)
 					}
 					of = []string{j.String()}
 				}
@@ -123,7 +123,7 @@ func account(s string, hosts []string) (jid.JID, error) {
 		return jid.JID{}, Errorf("%q is not the address of an account: write user@domain", s)
 	}
 	if !slices.Contains(hosts, j.Domain()) {
-		return jid.JID{}, Errorf("%s is not a host of this server; its hosts are %v", j.Domain(), hosts)
+		return jid.JID{}, NotFound.Errorf("%s is not a host of this server; its hosts are %v", j.Domain(), hosts)
 	}
 	return j, nil
 }
@@ -135,17 +135,17 @@ func told(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, auth.ErrExists):
-		return Errorf("the account exists already")
+		return Conflict.Errorf("the account exists already")
 	case errors.Is(err, auth.ErrNotFound):
-		return Errorf("there is no such account")
+		return NotFound.Errorf("there is no such account")
 	case errors.Is(err, auth.ErrNoClient):
-		return Errorf("there is no such client")
+		return NotFound.Errorf("there is no such client")
 	case errors.Is(err, auth.ErrToken):
-		return Errorf("there is no such token")
+		return NotFound.Errorf("there is no such token")
 	case errors.Is(err, auth.ErrTokenSpec):
 		return Errorf("%v", err)
 	case errors.As(err, &busy):
-		return Errorf("the server is busy with other passwords: try again")
+		return Busy.Errorf("the server is busy with other passwords: try again")
 	case errors.Is(err, sasl.ErrPassword):
 		return Errorf("not a valid password: it must not be empty nor hold control characters")
 	case errors.Is(err, auth.ErrAddress):

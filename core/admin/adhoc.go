@@ -21,9 +21,10 @@ const (
 // account, to an operator all. It is what commands.Options asks.
 func (r *Registry) Commands(user jid.JID, operator bool) []commands.Command {
 	var list []commands.Command
+	caller := Caller{Who: user.Bare().String()}
 	for _, op := range r.Operations() {
 		if op.Own != "" {
-			run := func(ctx context.Context, args Args) (any, error) { return r.RunOwn(ctx, user, op.Name, args) }
+			run := func(ctx context.Context, args Args) (any, error) { return r.RunOwn(ctx, caller, user, op.Name, args) }
 			list = append(list, command(ownNode, op.OwnHelp, &op, run, Args{op.Own: user.Bare().String()}))
 		}
 	}
@@ -31,7 +32,7 @@ func (r *Registry) Commands(user jid.JID, operator bool) []commands.Command {
 		return list
 	}
 	for _, op := range r.Operations() {
-		run := func(ctx context.Context, args Args) (any, error) { return r.Run(ctx, op.Name, args) }
+		run := func(ctx context.Context, args Args) (any, error) { return r.Run(ctx, caller, op.Name, args) }
 		list = append(list, command(operatorNode, op.Help, &op, run, nil))
 	}
 	return list

@@ -1,13 +1,13 @@
 // Package admin holds the operations of the server's operator, some of which
 // users may run on their own accounts. An operation is declared once, with its
-// arguments; the admin socket, the command line and ad-hoc commands (XEP-0050) all
-// show the same ones.
+// arguments; the admin socket, the command line, ad-hoc commands (XEP-0050) and the
+// REST interface all show the same ones. Who has changed what, by whatever road, is in
+// the audit log.
 package admin
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -54,21 +54,20 @@ type Operation struct {
 	// it on their own, for which OwnHelp says what it is. Empty: it is for operators
 	// only.
 	Own, OwnHelp string
+	// ReadOnly: it changes nothing, and the audit log does not hear of it.
+	ReadOnly bool
 	// Run does it. What it returns is shown to the operator as JSON or as a table.
 	// An error for the operator is a *Error; any other is a bug.
 	Run func(ctx context.Context, args Args) (any, error)
 }
 
-// Error is what an operator is told.
-type Error struct{ Text string }
-
-func (e *Error) Error() string { return e.Text }
-
-// Errorf makes an Error.
-func Errorf(format string, args ...any) error { return &Error{fmt.Sprintf(format, args...)} }
-
 // Registry holds the operations. It is filled at start and then read by anybody.
-type Registry struct{ ops []Operation }
+type Registry struct {
+	// Audit takes note of every operation that is not ReadOnly, done or refused; nil:
+	// nobody does.
+	Audit *Audit
+	ops   []Operation
+}
 
 // Add adds operations.
 func (r *Registry) Add(ops ...Operation) { r.ops = append(r.ops, ops...) }
@@ -81,34 +80,41 @@ func (r *Registry) Operations() []Operation {
 // ErrUnknown says that there is no such operation.
 var ErrUnknown = errors.New("admin: no such operation")
 
-// Run runs an operation by name after checking its arguments.
-func (r *Registry) Run(ctx context.Context, name string, args Args) (any, error) {
+// Run runs an operation by name for a caller, after checking its arguments. Who may
+// run what, the roads decide that lead here.
+func (r *Registry) Run(ctx context.Context, c Caller, name string, args Args) (any, error) {
 	op := r.find(name)
 	if op == nil {
 		return nil, ErrUnknown
 	}
-	if err := op.check(args); err != nil {
-		return nil, err
-	}
-	return op.Run(ctx, args)
+	return r.run(ctx, c, op, args, false)
 }
 
-// RunOwn is Run for a user, on his own account. An operation that is not for users
-// is ErrUnknown.
-func (r *Registry) RunOwn(ctx context.Context, user jid.JID, name string, args Args) (any, error) {
+// RunOwn is Run for a user, on his own account, whoever calls for him. An operation
+// that is not for users is ErrUnknown.
+func (r *Registry) RunOwn(ctx context.Context, c Caller, user jid.JID, name string, args Args) (any, error) {
 	op := r.find(name)
 	if op == nil || op.Own == "" {
 		return nil, ErrUnknown
 	}
 	if _, given := args[op.Own]; given {
-		return nil, Errorf("%s is for your own account only", name)
+		return nil, Denied.Errorf("%s is for your own account only", name)
 	}
 	own := Args{op.Own: user.Bare().String()}
 	maps.Copy(own, args)
-	if err := op.check(own); err != nil {
-		return nil, err
+	return r.run(ctx, c, op, own, c.Who == own[op.Own])
+}
+
+func (r *Registry) run(ctx context.Context, c Caller, op *Operation, args Args, own bool) (out any, err error) {
+	if err = op.check(args); err == nil {
+		out, err = op.Run(ctx, args)
 	}
-	return op.Run(ctx, own)
+	if r.Audit != nil && !op.ReadOnly {
+		e := op.entry(c, args, out, err)
+		e.Own = own
+		r.Audit.Record(ctx, e)
+	}
+	return out, err
 }
 
 func (r *Registry) find(name string) *Operation {

@@ -54,7 +54,7 @@ func Sessions(users *auth.Service, mods *module.Host) []Operation {
 	d := devices{users, mods}
 	return []Operation{
 		{
-			Name: "session list", Help: "list the sessions of an account", Own: "jid", OwnHelp: "list your sessions", Args: []Arg{who},
+			Name: "session list", ReadOnly: true, Help: "list the sessions of an account", Own: "jid", OwnHelp: "list your sessions", Args: []Arg{who},
 			Run: d.on(func(ctx context.Context, account jid.JID, _ Args) (any, error) { return d.sessions(ctx, account) }),
 		},
 		{
@@ -65,7 +65,7 @@ func Sessions(users *auth.Service, mods *module.Host) []Operation {
 			Run: d.kick,
 		},
 		{
-			Name: "client list", Help: "list the clients that an account logs in from", Own: "jid", OwnHelp: "list the clients that you log in from", Args: []Arg{who},
+			Name: "client list", ReadOnly: true, Help: "list the clients that an account logs in from", Own: "jid", OwnHelp: "list the clients that you log in from", Args: []Arg{who},
 			Run: d.on(func(ctx context.Context, account jid.JID, _ Args) (any, error) { return d.clients(ctx, account) }),
 		},
 		{
@@ -185,7 +185,7 @@ func (d devices) kick(ctx context.Context, args Args) (any, error) {
 		}
 	}
 	if resource != "" && len(ended) == 0 {
-		return nil, Errorf("%s has no session with the resource %q", account, resource)
+		return nil, NotFound.Errorf("%s has no session with the resource %q", account, resource)
 	}
 	return ended, nil
 }

@@ -93,7 +93,7 @@ func (w *house) note(id, software string) {
 // own runs an operation for juliet and returns what she is told.
 func (w *house) own(name string, args Args) (any, string) {
 	w.t.Helper()
-	out, err := w.ops.RunOwn(w.t.Context(), jid.Must("juliet@example.org/balcony"), name, args)
+	out, err := w.ops.RunOwn(w.t.Context(), Caller{}, jid.Must("juliet@example.org/balcony"), name, args)
 	var told *Error
 	switch {
 	case errors.As(err, &told):
@@ -155,7 +155,7 @@ func TestSessionList(t *testing.T) {
 		t.Errorf("%s, %v", text, err)
 	}
 	// An operator sees the same.
-	byOperator, err := w.ops.Run(t.Context(), "session list", Args{"jid": "juliet@example.org"})
+	byOperator, err := w.ops.Run(t.Context(), Caller{}, "session list", Args{"jid": "juliet@example.org"})
 	if list, _ := byOperator.([]Session); err != nil || len(list) != 2 {
 		t.Errorf("%v, %v", byOperator, err)
 	}
@@ -181,7 +181,7 @@ func TestSessionKick(t *testing.T) {
 		for _, full := range []string{"juliet@example.org/balcony", "juliet@example.org/chamber", "romeo@example.org/balcony"} {
 			w.connect(full, "", 0)
 		}
-		out, err := w.ops.Run(t.Context(), "session kick", tt.args)
+		out, err := w.ops.Run(t.Context(), Caller{}, "session kick", tt.args)
 		list, _ := out.([]string)
 		got := strings.Join(list, " ")
 		var told *Error

@@ -81,7 +81,7 @@ func Handler(r *Registry, log *slog.Logger) http.Handler {
 			http.Error(w, "the arguments are a JSON object of strings", http.StatusBadRequest)
 			return
 		}
-		out, err := r.Run(rq.Context(), name, args)
+		out, err := r.Run(rq.Context(), Caller{Who: Socket}, name, args)
 		var own *Error
 		switch {
 		case errors.Is(err, ErrUnknown):
@@ -135,7 +135,7 @@ func Call(ctx context.Context, socket, name string, args Args) (json.RawMessage,
 		return nil, err
 	}
 	if resp.StatusCode != http.StatusOK {
-		return nil, &Error{strings.TrimSpace(string(out))}
+		return nil, &Error{Text: strings.TrimSpace(string(out))}
 	}
 	return out, nil
 }

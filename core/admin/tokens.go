@@ -26,6 +26,9 @@ type Token struct {
 	Secret   string     `json:"secret,omitempty"`
 }
 
+// Subject is what the audit log calls it.
+func (t Token) Subject() string { return t.ID }
+
 // ShowToken returns the token as operators see it, without its secret.
 func ShowToken(t *auth.Token) Token {
 	when := func(t time.Time) *time.Time {
@@ -82,7 +85,7 @@ func Tokens(users *auth.Service, now func() time.Time) []Operation {
 			},
 		},
 		{
-			Name: "token list", Help: "list the API tokens",
+			Name: "token list", ReadOnly: true, Help: "list the API tokens",
 			Run: func(ctx context.Context, _ Args) (any, error) {
 				all, err := users.Tokens(ctx)
 				if err != nil {
@@ -98,7 +101,7 @@ func Tokens(users *auth.Service, now func() time.Time) []Operation {
 			},
 		},
 		{
-			Name: "token show", Help: "show an API token", Args: []Arg{id},
+			Name: "token show", ReadOnly: true, Help: "show an API token", Args: []Arg{id},
 			Run: func(ctx context.Context, args Args) (any, error) {
 				t, err := users.Token(ctx, args["id"])
 				if err != nil {
