@@ -30,9 +30,11 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"trivium/core/store"
+	"trivium/httpapi/bloom"
 )
 
 // MaxKey is the most octets of a key.
@@ -65,9 +67,6 @@ type Answer struct {
 // Fingerprint tells requests apart.
 type Fingerprint [16]byte
 
-// digest names a key of a token.
-type digest [16]byte
-
 // Keeper holds the answers. It is safe for concurrent use.
 type Keeper struct {
 	db     *store.DB
@@ -76,13 +75,13 @@ type Keeper struct {
 	keep   time.Duration
 	hashes sync.Pool // of *keyed
 
-	indexing sync.Mutex // one at a time makes a filter
+	indexing sync.Mutex                   // one at a time makes a filter
+	known    atomic.Pointer[bloom.Filter] // keys that may be in the table; not nil after New
+	next     atomic.Pointer[bloom.Filter] // what it is about to become; nil most of the time
 
 	mu    sync.Mutex
-	under map[digest]*Claim
-	known filter // keys that may be in the table
-	next  filter // what it is about to become; empty most of the time
-	last  int64  // seq of the latest row
+	under map[bloom.Digest]*Claim
+	last  int64 // seq of the latest row
 }
 
 //go:embed migrations/*.sql
@@ -118,7 +117,7 @@ func New(ctx context.Context, db *store.DB, o Options) (*Keeper, error) {
 	if err != nil {
 		return nil, fmt.Errorf("idempotency: %w", err)
 	}
-	k := &Keeper{db: db, log: o.Logger, now: o.Now, keep: o.Keep, under: map[digest]*Claim{}}
+	k := &Keeper{db: db, log: o.Logger, now: o.Now, keep: o.Keep, under: map[bloom.Digest]*Claim{}}
 	k.hashes.New = func() any { return &keyed{mac: hmac.New(sha256.New, secret)} }
 	if err := k.Trim(ctx); err != nil {
 		return nil, err
@@ -133,7 +132,7 @@ type keyed struct {
 	out [sha256.Size]byte
 }
 
-func (k *Keeper) digest(token, key string) (d digest) {
+func (k *Keeper) digest(token, key string) (d bloom.Digest) {
 	h := k.hashes.Get().(*keyed)
 	h.mac.Reset()
 	h.in = append(append(append(h.in[:0], token...), 0), key...)
@@ -229,9 +228,8 @@ func (k *Keeper) Begin(ctx context.Context, token, key string, f Fingerprint) (*
 		return nil, nil, ErrUnderWay
 	}
 	k.under[d] = c
-	maybe := k.known.has(d)
 	k.mu.Unlock()
-	if !maybe {
+	if !k.known.Load().Has(d) {
 		return c, nil, nil
 	}
 	a, seen, seq, err := k.find(ctx, d)
@@ -252,7 +250,7 @@ func (k *Keeper) Begin(ctx context.Context, token, key string, f Fingerprint) (*
 	return nil, a, nil
 }
 
-func (k *Keeper) find(ctx context.Context, d digest) (a *Answer, f Fingerprint, seq int64, err error) {
+func (k *Keeper) find(ctx context.Context, d bloom.Digest) (a *Answer, f Fingerprint, seq int64, err error) {
 	a = new(Answer)
 	var seen []byte
 	err = k.db.QueryRow(ctx, `SELECT seq, fingerprint, status, media, body FROM idempotency WHERE key = ?`, d[:]).
@@ -270,7 +268,7 @@ func (k *Keeper) find(ctx context.Context, d digest) (a *Answer, f Fingerprint, 
 // Claim is the right to carry out the request of a key. It is owned by who began it.
 type Claim struct {
 	keeper      *Keeper
-	digest      digest
+	digest      bloom.Digest
 	fingerprint Fingerprint
 	old         bool // an answer that is too old lies in the table
 }
@@ -304,16 +302,8 @@ func (c *Claim) Release() {
 // committed or has failed; it must not block. The claim has ended then.
 func (c *Claim) Store(a Answer, with store.Op, done func(error)) {
 	k := c.keeper
-	k.mu.Lock()
-	// Answers are stored in the order of their numbers, so that rows are appended.
-	seq := max(k.now().UnixMicro(), k.last+1)
-	k.last = seq
-	k.known.add(c.digest)
-	if k.next.bits != nil {
-		k.next.add(c.digest)
-	}
-	k.mu.Unlock()
-	err := k.db.Submit(func(tx *store.Tx) error {
+	var seq int64
+	op := func(tx *store.Tx) error {
 		if c.old {
 			if _, err := tx.Exec(`DELETE FROM idempotency WHERE key = ?`, c.digest[:]); err != nil {
 				return err
@@ -325,12 +315,23 @@ func (c *Claim) Store(a Answer, with store.Op, done func(error)) {
 			err = with(tx)
 		}
 		return err
-	}, func(err error) {
+	}
+	ended := func(err error) {
 		c.Release()
 		done(err)
-	})
+	}
+	k.mu.Lock()
+	// Rows are appended in the order of their numbers. What is queued under the lock is
+	// either in the table when a new filter is made of it, or added to that too.
+	seq = max(k.now().UnixMicro(), k.last+1)
+	k.last = seq
+	k.known.Load().Add(c.digest)
+	if next := k.next.Load(); next != nil {
+		next.Add(c.digest)
+	}
+	err := k.db.Submit(op, ended)
+	k.mu.Unlock()
 	if err != nil {
-		c.Release()
-		done(err)
+		ended(err)
 	}
 }

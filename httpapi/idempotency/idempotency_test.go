@@ -265,7 +265,7 @@ func TestMany(t *testing.T) {
 	}
 	wrong := 0
 	for i := range n {
-		if k.known.has(k.digest("u", fmt.Sprint(i))) {
+		if k.known.Load().Has(k.digest("u", fmt.Sprint(i))) {
 			wrong++
 		}
 	}

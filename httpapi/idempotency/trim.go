@@ -3,70 +3,12 @@ package idempotency
 import (
 	"context"
 	"database/sql"
-	"encoding/binary"
 	"fmt"
 	"time"
 
 	"trivium/core/store"
+	"trivium/httpapi/bloom"
 )
-
-// filter is a Bloom filter of keys: it says no only for keys that were never added.
-// Nearly every key is new, and to ask the database for each would cost as much as
-// to store the answer.
-type filter struct{ bits []uint64 }
-
-const (
-	leastBits = 1 << 20 // 128 KiB
-	mostBits  = 1 << 29 // 64 MiB
-	probes    = 4
-)
-
-func newFilter(keys int64) filter {
-	n := int64(leastBits)
-	for n < keys*20 && n < mostBits { // some 2 in 1000 are taken for known
-		n *= 2
-	}
-	return filter{make([]uint64, n/64)}
-}
-
-// The octets of a digest are as good as random: they are the hashes.
-func (f filter) add(d digest) {
-	mask := uint64(len(f.bits)*64 - 1)
-	a, b := binary.LittleEndian.Uint64(d[:]), binary.LittleEndian.Uint64(d[8:])|1
-	for range probes {
-		i := a & mask
-		f.bits[i/64] |= 1 << (i % 64)
-		a += b
-	}
-}
-
-func (f filter) has(d digest) bool {
-	mask := uint64(len(f.bits)*64 - 1)
-	a, b := binary.LittleEndian.Uint64(d[:]), binary.LittleEndian.Uint64(d[8:])|1
-	for range probes {
-		i := a & mask
-		if f.bits[i/64]&(1<<(i%64)) == 0 {
-			return false
-		}
-		a += b
-	}
-	return true
-}
-
-// full tells whether more than half of the bits of a sample are set: then one key
-// in sixteen is asked for in vain.
-func (f filter) full() bool {
-	if f.bits == nil {
-		return true
-	}
-	set := 0
-	for i := range 64 {
-		for w := f.bits[i*(len(f.bits)/64)]; w != 0; w &= w - 1 {
-			set++
-		}
-	}
-	return set > 64*64/2
-}
 
 // trimStep is how many rows go in one transaction.
 const trimStep = 500
@@ -102,10 +44,7 @@ func (k *Keeper) Trim(ctx context.Context) error {
 			return fmt.Errorf("idempotency: %w", err)
 		}
 	}
-	k.mu.Lock()
-	full := k.known.full()
-	k.mu.Unlock()
-	if !full {
+	if known := k.known.Load(); known != nil && !known.Full() {
 		return nil
 	}
 	return k.index(ctx)
@@ -122,47 +61,45 @@ func (k *Keeper) index(ctx context.Context) error {
 	}
 	k.mu.Lock()
 	k.last = max(k.last, last)
-	k.next = newFilter(rows) // from now on Store adds to both
+	next := bloom.New(rows)
+	k.next.Store(next) // from now on answers are added to both
 	k.mu.Unlock()
 	if err := k.db.Sync(ctx); err != nil { // what was added to the old one alone
 		return fmt.Errorf("idempotency: %w", err)
 	}
 	for n, at := loadStep, int64(-1); n == loadStep; {
-		if n, at, err = k.load(ctx, at); err != nil {
+		if n, at, err = k.load(ctx, next, at); err != nil {
 			return err
 		}
 	}
 	k.mu.Lock()
-	k.known, k.next = k.next, filter{}
+	k.known.Store(next)
+	k.next.Store(nil)
 	k.mu.Unlock()
 	return nil
 }
 
 const loadStep = 1000
 
-// load adds the keys of some rows after at to the next filter, and returns how many
-// and the number of the last.
-func (k *Keeper) load(ctx context.Context, at int64) (n int, last int64, err error) {
+// load adds the keys of some rows after at to f, and returns how many and the
+// number of the last.
+func (k *Keeper) load(ctx context.Context, f *bloom.Filter, at int64) (n int, last int64, err error) {
 	rows, err := k.db.Query(ctx, `SELECT seq, key FROM idempotency WHERE seq > ? ORDER BY seq LIMIT ?`, at, loadStep)
 	if err != nil {
 		return 0, at, fmt.Errorf("idempotency: %w", err)
 	}
 	defer rows.Close()
-	var keys [loadStep]digest
-	for last = at; rows.Next() && n < loadStep; n++ {
+	for last = at; rows.Next(); n++ {
 		var key sql.RawBytes
 		if err := rows.Scan(&last, &key); err != nil {
 			return n, last, fmt.Errorf("idempotency: %w", err)
 		}
-		copy(keys[n][:], key)
+		var d bloom.Digest
+		copy(d[:], key)
+		f.Add(d)
 	}
 	if err := rows.Err(); err != nil {
 		return n, last, fmt.Errorf("idempotency: %w", err)
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	for _, d := range keys[:n] {
-		k.next.add(d)
 	}
 	return n, last, nil
 }
