@@ -86,6 +86,7 @@ func Default() *Config {
 		},
 		StreamManagement: StreamManagement{Resume: 5 * time.Minute, Unacknowledged: 5000, Promise: true},
 		Archive:          Archive{Default: "always", PageLimit: 250, Search: true},
+		Upload:           Upload{Enabled: true, MaxSize: 100 << 20, Quota: 1 << 30, MaxFiles: 10000, MaxTotal: 10 << 30},
 		REST:             REST{MaxBody: 1 << 20, Rate: 0, JWT: defaultRESTJWT()},
 		Webhooks:         []Webhook{},
 		Metrics:          Metrics{Enabled: true},
@@ -111,9 +112,9 @@ func Development() *Config {
 func defaultEndpoints(kind string) []string {
 	switch kind {
 	case HTTP:
-		return []string{"websocket", "bosh", "rest", "host-meta", "health", "metrics"}
+		return []string{"websocket", "bosh", "rest", "upload", "host-meta", "health", "metrics"}
 	case HTTPS:
-		return []string{"websocket", "bosh", "rest", "host-meta"}
+		return []string{"websocket", "bosh", "rest", "upload", "host-meta"}
 	}
 	return nil
 }

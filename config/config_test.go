@@ -111,7 +111,7 @@ webhooks:
 		{Domain: "münchen.example", Certificate: "m.pem", Anonymous: true, Auth: defaultAuth()},
 	}
 	want.Listeners = []Listener{
-		{Kind: HTTP, Address: "[::1]:8080", RequireTLS: true, Endpoints: []string{"websocket", "bosh", "rest", "host-meta", "health", "metrics"}},
+		{Kind: HTTP, Address: "[::1]:8080", RequireTLS: true, Endpoints: []string{"websocket", "bosh", "rest", "upload", "host-meta", "health", "metrics"}},
 		{Kind: XMPPStartTLS, Address: "unix:/run/trivium/c2s.sock"},
 	}
 	want.Limits.StanzaSize, want.Limits.PingInterval, want.Limits.RateBytes = 1<<20, 0, 0
@@ -164,6 +164,10 @@ func TestProblems(t *testing.T) {
 		{"kind missing", "listeners: [{address: ':1'}]\n", "", "listeners[0]", "kind is missing"},
 		{"bad port", "listeners: [{kind: http, address: ':70000'}]\n", "1:35", "listeners[0].address", "HOST:PORT"},
 		{"address twice", "listeners: [{kind: http, address: ':1'}, {kind: https, address: ':1'}]\n", "1:65", "listeners[1].address", "already the address"},
+		{"upload host", "hosts: [{domain: a.example}, {domain: upload.a.example}]\n", "", "hosts[1].domain", "service for uploads"},
+		{"upload domain", "hosts: [{domain: a.example}]\nwebhooks: [{name: a, url: 'http://a.example/', secrets: [whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA], domains: [upload.A.example]}]\n", "", "webhooks[0].domains[0]", "service for uploads"},
+		{"upload quota", "upload: {max_size: 2MiB, quota: 1MiB}\n", "", "upload.quota", "at least upload.max_size"},
+		{"upload address", "upload: {public_url: 'https://files.example.org/x'}\n", "", "upload.public_url", "https://files.example.org"},
 		{"endpoints of xmpp", "listeners: [{kind: xmpp-tls, address: ':1', endpoints: [rest]}]\n", "", "listeners[0].endpoints", "http or https"},
 		{"demo in production", "listeners: [{kind: http, address: ':1', endpoints: [demo]}]\n", "1:53", "listeners[0].endpoints[0]", "development mode"},
 		{"public_url with path", "listeners: [{kind: http, address: ':1', public_url: 'https://a/b'}]\n", "1:53", "listeners[0].public_url", "scheme and host"},

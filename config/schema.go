@@ -35,6 +35,9 @@ type Config struct {
 	StreamManagement StreamManagement `yaml:"stream_management"`
 	// What accounts have sent and received, kept for them (XEP-0313).
 	Archive Archive `yaml:"archive"`
+	// Files that accounts upload and share (XEP-0363), served by listeners with the
+	// endpoint upload. The service is upload.<host>.
+	Upload Upload `yaml:"upload"`
 	// The REST interface, served by listeners with the endpoint rest.
 	REST REST `yaml:"rest"`
 	// Where messages are posted as JSON. A webhook owns whole gateway domains,
@@ -189,10 +192,11 @@ type Listener struct {
 	// and web addresses count as protected. The proxy must set X-Forwarded-For.
 	BehindTLS bool `yaml:"behind_tls"`
 	// For http and https: what is served. websocket (/xmpp-websocket), bosh
-	// (/http-bind), rest (/api/v1), host-meta (/.well-known/host-meta), health
-	// (/healthz, /readyz), metrics (/metrics), demo (/, in development mode).
-	// Left out: the first four for https, all but demo for http.
-	Endpoints []string `yaml:"endpoints" oneof:"websocket,bosh,rest,host-meta,health,metrics,demo"`
+	// (/http-bind), rest (/api/v1), upload (/upload), host-meta
+	// (/.well-known/host-meta), health (/healthz, /readyz), metrics (/metrics), demo
+	// (/, in development mode).
+	// Left out: the first five for https, all but demo for http.
+	Endpoints []string `yaml:"endpoints" oneof:"websocket,bosh,rest,upload,host-meta,health,metrics,demo"`
 	// For http and https: the address under which clients reach this listener,
 	// as in https://chat.example.org. It is announced by host-meta (XEP-0156).
 	// Empty: scheme, virtual host and port of the listener.
@@ -326,6 +330,26 @@ type Archive struct {
 	// Clients may search the text of messages (XEP-0431). An account's archive is
 	// indexed when it first searches.
 	Search bool `yaml:"search"`
+}
+
+// Upload tunes the sharing of files.
+type Upload struct {
+	// Offer it.
+	Enabled bool `yaml:"enabled"`
+	// Octets of one file.
+	MaxSize Size `yaml:"max_size" range:"1KiB..1TiB"`
+	// Octets that one account may upload in a day; at least max_size.
+	Quota Size `yaml:"quota" range:"1KiB..1TiB" zero:"no limit"`
+	// Files that one account may have.
+	MaxFiles int `yaml:"max_files" range:"1..10000000"`
+	// How long a file is kept.
+	MaxAge time.Duration `yaml:"max_age" range:"1h..876000h" zero:"for ever"`
+	// Octets of all files; the oldest go first.
+	MaxTotal Size `yaml:"max_total" range:"1MiB..1024TiB" zero:"no limit"`
+	// Where files are uploaded and fetched, if it is not one of the listeners, as in
+	// https://files.example.org; it must lead to a listener with the endpoint upload.
+	// Empty: the public_url of that listener, or virtual host and port of an https one.
+	PublicURL string `yaml:"public_url"`
 }
 
 // REST tunes the REST interface.

@@ -46,6 +46,7 @@ func (d *decoder) validate(c *Config) {
 	hosts := d.validateHosts(c)
 	d.validateListeners(c)
 	d.validateWebhooks(c, hosts)
+	d.validateUpload(c, hosts)
 	for i, account := range c.Admin.Accounts {
 		key := fmt.Sprintf("admin.accounts[%d]", i)
 		local, domain, isUser := strings.Cut(account, "@")
@@ -180,11 +181,43 @@ func (d *decoder) validateListeners(c *Config) {
 		if l.PublicURL == "" {
 			continue
 		}
-		u, err := url.Parse(l.PublicURL)
-		if !web || err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+		if !web || !validPublicURL(l.PublicURL) {
 			d.report(key+".public_url", "%q cannot be used; write scheme and host of a web listener, as in https://chat.example.org", l.PublicURL)
 		}
 	}
+}
+
+// validateUpload looks at the addresses of the service, upload.<host>.
+func (d *decoder) validateUpload(c *Config, hosts map[string]string) {
+	if !c.Upload.Enabled {
+		return
+	}
+	for i, host := range c.Hosts {
+		name, _ := domainName(host.Domain)
+		if of, ok := strings.CutPrefix(name, "upload."); ok && hosts[of] != "" {
+			d.report(fmt.Sprintf("hosts[%d].domain", i), "%s is the address of the service for uploads of %s; write another domain, or upload: {enabled: false}", name, hosts[of])
+		}
+	}
+	for i, w := range c.Webhooks {
+		for j, domain := range w.Domains {
+			if name, _ := domainName(domain); strings.HasPrefix(name, "upload.") && hosts[strings.TrimPrefix(name, "upload.")] != "" {
+				d.report(fmt.Sprintf("webhooks[%d].domains[%d]", i, j), "%s is the address of the service for uploads; write another domain, or upload: {enabled: false}", domain)
+			}
+		}
+	}
+	if c.Upload.Quota > 0 && c.Upload.Quota < c.Upload.MaxSize {
+		d.report("upload.quota", "%v would never let the largest file pass; write at least upload.max_size, %v", c.Upload.Quota, c.Upload.MaxSize)
+	}
+	if c.Upload.PublicURL != "" && !validPublicURL(c.Upload.PublicURL) {
+		d.report("upload.public_url", "%q cannot be used; write scheme and host, as in https://files.example.org", c.Upload.PublicURL)
+	}
+}
+
+// validPublicURL accepts scheme and host of a web address.
+func validPublicURL(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && strings.Trim(u.Path, "/") == "" &&
+		u.RawQuery == "" && u.Fragment == "" && u.User == nil
 }
 
 // validAddress accepts HOST:PORT with a host that is empty, a name or an IP

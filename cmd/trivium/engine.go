@@ -210,6 +210,7 @@ func moduleOptions(cfg *config.Config) mod.Options {
 			PageMax: cfg.Archive.PageLimit, PageBytes: share, FullText: cfg.Archive.Search,
 		},
 	}
+	o.Upload = uploadOptions(cfg)
 	for _, a := range cfg.Admin.Accounts {
 		if j, err := jid.Parse(a); err == nil { // checked with the configuration
 			o.Commands.Admins = append(o.Commands.Admins, j)

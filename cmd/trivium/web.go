@@ -21,6 +21,7 @@ import (
 	"trivium/core/stream"
 	"trivium/httpapi"
 	"trivium/httpapi/metrics"
+	uploads "trivium/httpapi/upload"
 	"trivium/websocket"
 )
 
@@ -31,6 +32,7 @@ type web struct {
 	health  *httpapi.Health
 	metrics *metrics.Metrics // nil: off
 	demo    http.Handler     // nil outside development
+	uploads *uploads.Service // nil: off
 	direct  framings         // reached as they are
 	proxied framings         // reached through a proxy that speaks TLS
 
@@ -48,6 +50,9 @@ func newWeb(e *engine) (*web, error) {
 	cfg := e.cfg
 	w := &web{engine: e, health: httpapi.NewHealth(e.db)}
 	var err error
+	if w.uploads, err = newUploads(context.Background(), e); err != nil {
+		return nil, err
+	}
 	w.api, err = httpapi.New(httpapi.Options{
 		Router: e.core.Router, Auth: e.users, Exists: e.core.Exists, MaxBody: int64(cfg.REST.MaxBody), Limits: afterLogin(cfg), Rate: cfg.REST.Rate,
 		Webhooks: e.webhooks.Status, Operations: &e.admin, Version: version, Logger: e.log,
@@ -161,6 +166,9 @@ func (w *web) handler(l config.Listener) http.Handler {
 	if has("rest") {
 		r.Route(apiPrefix, w.api.Mount)
 	}
+	if has("upload") && w.uploads != nil {
+		w.uploads.Mount(r)
+	}
 	if has("host-meta") {
 		httpapi.HostMeta{Links: w.links}.Mount(r)
 	}
@@ -182,6 +190,12 @@ func (w *web) handler(l config.Listener) http.Handler {
 // start runs the background work of the endpoints until ctx ends.
 func (w *web) start(ctx context.Context, wg *sync.WaitGroup) {
 	wg.Go(func() { w.webhooks.Run(ctx) })
+	if w.uploads != nil {
+		wg.Go(func() {
+			defer w.uploads.Close()
+			w.uploads.Run(ctx)
+		})
+	}
 }
 
 // reload takes over what may change live.

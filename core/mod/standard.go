@@ -19,6 +19,7 @@ import (
 	"trivium/core/mod/register"
 	"trivium/core/mod/roster"
 	"trivium/core/mod/session"
+	"trivium/core/mod/upload"
 	"trivium/core/mod/vcard"
 	"trivium/core/mod/version"
 	"trivium/core/module"
@@ -38,6 +39,7 @@ type Options struct {
 	VCard    vcard.Options
 	Private  private.Options
 	Register register.Options
+	Upload   upload.Options // without URL there are no uploads
 }
 
 // Set is the features of one server. The fields are those that programs ask
@@ -46,6 +48,7 @@ type Set struct {
 	Archive  *archive.Module
 	Roster   *roster.Module
 	Presence *presence.Module
+	Upload   *upload.Module // nil without Options.Upload.URL
 
 	modules []module.Module
 }
@@ -72,7 +75,7 @@ func New(users *auth.Service, o Options) *Set {
 	o.Offline.Covered = kept.Covers
 	adhoc := commands.New(o.Commands)
 	o.Disco.Nodes = append(o.Disco.Nodes, adhoc)
-	return &Set{Archive: kept, Roster: contacts, Presence: here, modules: []module.Module{
+	s := &Set{Archive: kept, Roster: contacts, Presence: here, modules: []module.Module{
 		session.New(),
 		kept,                           // before all that passes messages on with their ids
 		offline.New(o.Offline),         // before presence: nothing overtakes older messages
@@ -92,4 +95,9 @@ func New(users *auth.Service, o Options) *Set {
 		clients.New(users),
 		adhoc,
 	}}
+	if o.Upload.URL != nil {
+		s.Upload = upload.New(o.Upload)
+		s.modules = append(s.modules, s.Upload)
+	}
+	return s
 }

@@ -11,6 +11,7 @@ import (
 	"trivium/core/jid"
 	"trivium/core/mod/archive"
 	"trivium/core/mod/register"
+	"trivium/core/mod/upload"
 	"trivium/core/router"
 )
 
@@ -23,6 +24,7 @@ import (
 //	server conflict refuse             or rename; RFC 6120 §7.7.2.2
 //	server resources 2                 sessions that one account may have
 //	server archive always              messages are archived (XEP-0313); else never
+//	server uploads on                  XEP-0363: files of 20000 octets, 30000 in a day
 //	server inactivity 2s               silence after which a BOSH session is lost
 //	let name = text                    $name stands for the text in later lines
 //
@@ -233,6 +235,11 @@ func (s *Script) server(args []string) error {
 		return nil
 	case "archive always":
 		o.Modules.Archive.Default = archive.Always
+		return nil
+	case "uploads on":
+		o.Modules.Upload = upload.Options{
+			URL: func(host string) string { return "https://" + host + "/upload" }, MaxSize: 20000, Quota: 30000,
+		}
 		return nil
 	case "conflict refuse":
 		o.Sessions.Conflict = router.ConflictRefuse
