@@ -88,7 +88,8 @@ type Log struct {
 	tail      tail
 	trimmed   atomic.Int64 // events up to here may be gone
 	held      []string     // tables; constant once Run runs
-	removal   removal      // owned by Run
+	base      atomic.Int64 // events that were there at the start, less those removed since
+	streams   atomic.Int64
 	followers followers
 
 	// order makes events enter the store's queue in the order of their numbers.
@@ -152,7 +153,7 @@ func (l *Log) recall(ctx context.Context) error {
 	}
 	l.seq = max(last, trimmed, now)
 	l.trimmed.Store(trimmed)
-	l.removal.events = events + since
+	l.base.Store(events + since)
 	l.tail.init(l.opts.Tail, l.opts.TailOctets, l.seq)
 	return nil
 }
@@ -253,4 +254,17 @@ func (w *write) done(err error) {
 func (l *Log) Last() int64 {
 	_, last := l.tail.count()
 	return last
+}
+
+// Status is the state of the log.
+type Status struct {
+	Events   int64 `json:"events" doc:"Events that are kept."`
+	Appended int64 `json:"appended" doc:"Events appended since the server started."`
+	Streams  int64 `json:"streams" doc:"Event streams that are connected."`
+}
+
+// Status returns the state of the log.
+func (l *Log) Status() Status {
+	pushed, _ := l.tail.count()
+	return Status{Events: l.base.Load() + pushed, Appended: pushed, Streams: l.streams.Load()}
 }

@@ -71,6 +71,8 @@ func (s Stream) Serve(w http.ResponseWriter, r *http.Request, f Filter, format F
 	defer c.reader.Close()
 	c.reader.gap = c.reader.gap || unknown
 	c.id = c.reader.after
+	s.Log.streams.Add(1)
+	defer s.Log.streams.Add(-1)
 	s.Log.follow(f.Hosts, 1)
 	defer s.Log.follow(f.Hosts, -1)
 	if err := c.run(r.Context()); err != nil && r.Context().Err() == nil {
@@ -148,12 +150,15 @@ func (c *connection) run(ctx context.Context) error {
 			return err
 		}
 		c.add(batch)
-		if len(c.buf) >= writeAt || wake != nil && len(c.buf) > 0 {
+		if len(c.buf) >= writeAt || len(c.buf) > 0 && (wake != nil || time.Since(c.wrote) >= c.Heartbeat) {
 			if err := c.write(); err != nil {
 				return err
 			}
 		}
 		if wake == nil {
+			if time.Since(c.wrote) >= c.Heartbeat { // much that the filter leaves out
+				c.beat()
+			}
 			continue
 		}
 		timer.Reset(c.Heartbeat - time.Since(c.wrote))

@@ -16,11 +16,6 @@ const (
 	trimStep  = 256 // events that are looked at in one transaction
 )
 
-// removal is what Run knows of the log's size.
-type removal struct {
-	events int64 // how many were there at the start, less those removed since
-}
-
 var tableName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,60}$`)
 
 // HeldBy names a table whose rows refer to events by a column seq, which should
@@ -57,7 +52,7 @@ func (l *Log) Run(ctx context.Context) {
 // trim notes how many events there are and removes those that have to go.
 func (l *Log) trim(ctx context.Context, removable string) error {
 	pushed, last := l.tail.count()
-	events := l.removal.events + pushed
+	events := l.base.Load() + pushed
 	err := l.db.Write(ctx, func(tx *store.Tx) error {
 		_, err := tx.Exec(`UPDATE event_state SET counted = ?, events = ? WHERE id = 1`, last, events)
 		return err
@@ -94,7 +89,7 @@ func (l *Log) removeUpTo(ctx context.Context, removable string, upTo int64) erro
 		if err != nil {
 			return err
 		}
-		l.removal.events -= removed
+		l.base.Add(-removed)
 		from = to
 	}
 }

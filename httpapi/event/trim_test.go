@@ -40,7 +40,7 @@ func trimmed(t *testing.T, o event.Options, f func(t *testing.T, l *event.Log)) 
 		if err := db.QueryRow(t.Context(), `SELECT COUNT(*) FROM event_log`).Scan(&events); err != nil {
 			t.Fatal(err)
 		}
-		if n := event.Count(again); n != int64(events) {
+		if n := again.Status().Events; n != int64(events) {
 			t.Errorf("%d events are counted after a restart, %d are there", n, events)
 		}
 	})
@@ -174,4 +174,37 @@ func TestAck(t *testing.T) {
 	if got, err := l.Acked(t.Context(), "nobody"); err != nil || got != 0 {
 		t.Errorf("nobody: %d, %v", got, err)
 	}
+}
+
+// TestNumbersAfterAllIsGone: numbers go on above those of events that are gone,
+// even when the clock was set back.
+func TestNumbersAfterAllIsGone(t *testing.T) {
+	var db *store.DB
+	last := chat(1)
+	synctest.Test(t, func(t *testing.T) {
+		var err error
+		if db, err = store.Open(t.Context(), store.Options{}); err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		l := newLog(t, event.Options{Store: db, Keep: time.Hour})
+		add(t, l, last)
+		time.Sleep(2 * time.Hour)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); l.Run(ctx) }()
+		synctest.Wait()
+		cancel()
+		<-done
+		if n := l.Status().Events; n != 0 {
+			t.Errorf("%d events", n)
+		}
+		yesterday := time.Now().Add(-24 * time.Hour)
+		l = newLog(t, event.Options{Store: db, Now: func() time.Time { return yesterday }})
+		next := chat(2)
+		add(t, l, next)
+		if next.Seq <= last.Seq || !next.Time.Equal(yesterday) {
+			t.Errorf("%d at %v after %d at %v", next.Seq, next.Time, last.Seq, last.Time)
+		}
+	})
 }

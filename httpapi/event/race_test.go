@@ -1,0 +1,6 @@
+//go:build race
+
+package event
+
+// The race detector makes pools forget, so that allocations cannot be counted.
+const raceEnabled = true
