@@ -24,7 +24,7 @@ type Stream struct {
 	// Retry is after how long readers should come back when a stream has ended: 2 s.
 	Retry time.Duration
 	// Pace is the least time between two writes on a stream: what happens meanwhile
-	// goes together. 5 ms; negative: none.
+	// goes together, and what comes after a pause goes at once. 10 ms; negative: none.
 	Pace time.Duration
 }
 
@@ -44,7 +44,7 @@ func (s *Stream) setDefaults() {
 		s.Retry = 2 * time.Second
 	}
 	if s.Pace == 0 {
-		s.Pace = 5 * time.Millisecond
+		s.Pace = 10 * time.Millisecond
 	}
 }
 
