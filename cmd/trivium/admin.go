@@ -20,6 +20,7 @@ type userCmd struct {
 	Passwd userPasswdCmd `cmd:"" help:"Set an account's password."`
 	Remove userRemoveCmd `cmd:"" help:"Remove an account with all it has stored."`
 	List   userListCmd   `cmd:"" help:"List accounts."`
+	Show   userShowCmd   `cmd:"" help:"Show an account."`
 }
 
 type userAddCmd struct {

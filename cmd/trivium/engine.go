@@ -116,6 +116,10 @@ func (e *engine) build(ctx context.Context) error {
 	e.admin.Add(admin.Accounts(e.users, e.core.Modules)...)
 	e.admin.Add(admin.Tokens(e.users, e.now)...)
 	e.admin.Add(admin.Sessions(e.users, e.core.Modules)...)
+	e.admin.Add(admin.AuditLog(e.admin.Audit)...)
+	e.admin.Add(admin.Figures(admin.StatsSources{
+		Version: version, Started: e.now(), Users: e.users, Modules: e.core.Modules, Store: e.db, Clients: &e.core.Sessions.Stats,
+	})...)
 	return nil
 }
 

@@ -26,6 +26,8 @@ type cli struct {
 	Token       tokenCmd       `cmd:"" help:"Manage API tokens."`
 	Session     sessionCmd     `cmd:"" help:"Show and end the sessions of accounts."`
 	Client      clientCmd      `cmd:"" help:"Show and revoke the clients of accounts."`
+	Audit       auditCmd       `cmd:"" help:"Show who has changed what."`
+	Stats       statsCmd       `cmd:"" help:"Show the figures of the running server."`
 	Version     versionCmd     `cmd:"" help:"Print the version."`
 }
 

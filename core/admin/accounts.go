@@ -3,7 +3,9 @@ package admin
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
+	"strconv"
 	"time"
 
 	"trivium/core/auth"
@@ -19,6 +21,16 @@ type User struct {
 	JID      string    `json:"jid"`
 	Created  time.Time `json:"created"`
 	Sessions int       `json:"sessions"`
+}
+
+// UserDetails is what operators see of one account. The times that are nil never were.
+type UserDetails struct {
+	JID         string     `json:"jid"`
+	Created     time.Time  `json:"created"`
+	PasswordSet *time.Time `json:"password_set,omitempty"` // nil: it has no password of ours
+	LastSeen    *time.Time `json:"last_seen,omitempty"`    // the last login of one of its clients, not exact
+	Clients     int        `json:"clients"`
+	Sessions    int        `json:"sessions"`
 }
 
 // Accounts declares the operations on accounts. Users of hosts that are not the
@@ -82,35 +94,104 @@ func Accounts(users *auth.Service, mods *module.Host) []Operation {
 			},
 		},
 		{
-			Name: "user list", ReadOnly: true, Help: "list the accounts of a host, or of all", Args: []Arg{{Name: "host", Help: "virtual host"}},
+			Name: "user list", ReadOnly: true, Help: "list the accounts of a host, or of all", Args: []Arg{
+				{Name: "host", Help: "virtual host"},
+				{Name: "after", Help: "begin behind this address: the last one of the page before"},
+				{Name: "limit", Help: "the most accounts to list; all if absent"},
+			},
+			Run: func(ctx context.Context, args Args) (any, error) { return listUsers(ctx, users, mods, args) },
+		},
+		{
+			Name: "user show", ReadOnly: true, Help: "show an account", Args: []Arg{who},
 			Run: func(ctx context.Context, args Args) (any, error) {
-				list, of := []User{}, hosts
-				if args["host"] != "" {
-					j, err := jid.Parse(args["host"])
-					if err != nil || !slices.Contains(hosts, j.String()) {
-						return nil, NotFound.Errorf("%q is not a host of this server; its hosts are %v", args["host"], hosts)
-					}
-					of = []string{j.String()}
+				j, err := account(args)
+				if err != nil {
+					return nil, err
 				}
-				for _, h := range of {
-					for after := ""; ; {
-						page, err := users.Accounts(ctx, h, after, 500)
-						if err != nil {
-							return nil, err
-						}
-						for _, a := range page {
-							list = append(list, User{a.JID.String(), a.Created.UTC(), len(r.Account(a.JID).Sessions())})
-							after = a.JID.Local()
-						}
-						if len(page) < 500 {
-							break
-						}
+				a, err := users.Account(ctx, j)
+				if err != nil {
+					return nil, told(err)
+				}
+				clients, err := users.Clients(ctx, j)
+				if err != nil {
+					return nil, err
+				}
+				v := UserDetails{JID: j.String(), Created: a.Created.UTC(), Clients: len(clients), Sessions: len(r.Account(j).Sessions())}
+				if !a.PasswordSet.IsZero() {
+					set := a.PasswordSet.UTC()
+					v.PasswordSet = &set
+				}
+				for _, c := range clients {
+					if seen := c.LastSeen.UTC().Truncate(time.Second); v.LastSeen == nil || seen.After(*v.LastSeen) {
+						v.LastSeen = &seen
 					}
 				}
-				return list, nil
+				return v, nil
 			},
 		},
 	}
+}
+
+// listUsers returns accounts in the order of the hosts, and of their localparts there.
+func listUsers(ctx context.Context, users *auth.Service, mods *module.Host, args Args) ([]User, error) {
+	hosts := mods.Hosts
+	if args["host"] != "" {
+		j, err := jid.Parse(args["host"])
+		if err != nil || !slices.Contains(hosts, j.String()) {
+			return nil, NotFound.Errorf("%q is not a host of this server; its hosts are %v", args["host"], hosts)
+		}
+		hosts = []string{j.String()}
+	}
+	after := ""
+	if s := args["after"]; s != "" {
+		j, err := account(s, hosts)
+		if err != nil {
+			return nil, err
+		}
+		after, hosts = j.Local(), hosts[slices.Index(hosts, j.Domain()):]
+	}
+	limit, err := number(args, "limit", 1, math.MaxInt32)
+	if err != nil {
+		return nil, err
+	}
+	const portion = 500
+	list := []User{}
+	for _, h := range hosts {
+		for {
+			n := portion
+			if limit > 0 {
+				if n = min(portion, limit-len(list)); n == 0 {
+					return list, nil
+				}
+			}
+			page, err := users.Accounts(ctx, h, after, n)
+			if err != nil {
+				return nil, err
+			}
+			for _, a := range page {
+				list = append(list, User{a.JID.String(), a.Created.UTC(), len(mods.Router.Account(a.JID).Sessions())})
+				after = a.JID.Local()
+			}
+			if len(page) < n {
+				break
+			}
+		}
+		after = ""
+	}
+	return list, nil
+}
+
+// number reads an argument that is one; 0 if it is absent.
+func number(args Args, name string, least, most int) (int, error) {
+	s := args[name]
+	if s == "" {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < least || n > most {
+		return 0, Errorf("%s is a number from %d to %d, not %q", name, least, most, s)
+	}
+	return n, nil
 }
 
 // who is the argument of operations on one account.

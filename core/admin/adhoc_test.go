@@ -48,9 +48,10 @@ urn:x-trivium:admin#token-revoke id
 urn:x-trivium:admin#token-rotate id
 urn:x-trivium:admin#token-show id
 urn:x-trivium:admin#user-add jid password
-urn:x-trivium:admin#user-list host
+urn:x-trivium:admin#user-list host after limit
 urn:x-trivium:admin#user-passwd jid password
-urn:x-trivium:admin#user-remove jid`
+urn:x-trivium:admin#user-remove jid
+urn:x-trivium:admin#user-show jid`
 	user := jid.Must("juliet@example.org")
 	if got := nodes(w.ops.Commands(user, false)); got != own {
 		t.Errorf("a user gets\n%s", got)

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -42,6 +44,15 @@ type Entry struct {
 	Outcome   string            `json:"outcome"` // OK, or what went wrong
 	// Own: by a user, on his own account.
 	Own bool `json:"own,omitempty"`
+}
+
+// String is the entry in a line, for people.
+func (e Entry) String() string {
+	line := fmt.Sprintf("%d %s %s: %s %s: %s", e.ID, e.Time.Format(time.RFC3339), e.Who, e.Operation, e.Subject, e.Outcome)
+	for _, name := range slices.Sorted(maps.Keys(e.Arguments)) {
+		line += fmt.Sprintf(" %s=%q", name, e.Arguments[name])
+	}
+	return line
 }
 
 // OK is the outcome of what was done.

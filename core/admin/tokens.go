@@ -170,21 +170,25 @@ func tokenSpec(args Args, now time.Time) (auth.TokenSpec, error) {
 	return spec, nil
 }
 
-// expiry reads a time, or how long until then: as Go writes it, or in days.
+// expiry reads a time, or how long until then.
 func expiry(s string, now time.Time) (time.Time, error) {
+	t, err := moment(s, now, 1)
+	if err != nil {
+		return t, Errorf("%q is not a time: write a date and time as 2030-01-31T12:00:00Z, or how long, as 720h or 30d", s)
+	}
+	return t, nil
+}
+
+// moment reads a time (RFC 3339), or how far it is from now, as Go writes it or in
+// days, in the direction of sign.
+func moment(s string, now time.Time, sign time.Duration) (time.Time, error) {
 	if t, err := time.Parse(time.RFC3339, s); err == nil {
 		return t, nil
 	}
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		n, err := strconv.ParseUint(days, 10, 16) // 179 years
+		return now.Add(sign * time.Duration(n) * 24 * time.Hour), err
+	}
 	d, err := time.ParseDuration(s)
-	if days, ok := strings.CutSuffix(s, "d"); err != nil && ok {
-		var n uint16
-		if u, derr := strconv.ParseUint(days, 10, 16); derr == nil {
-			n, err = uint16(u), nil
-		}
-		d = time.Duration(n) * 24 * time.Hour
-	}
-	if err != nil {
-		return time.Time{}, Errorf("%q is not a time: write a date and time as 2030-01-31T12:00:00Z, or how long, as 720h or 30d", s)
-	}
-	return now.Add(d), nil
+	return now.Add(sign * d), err
 }

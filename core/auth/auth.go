@@ -398,6 +398,27 @@ func (s *Service) Accounts(ctx context.Context, host, after string, limit int) (
 	return list, nil
 }
 
+// Account returns the account of that bare address, or ErrNotFound.
+func (s *Service) Account(ctx context.Context, account jid.JID) (Account, error) {
+	n, err := accountName(account)
+	if err != nil {
+		return Account{}, ErrNotFound
+	}
+	var created, set int64
+	err = s.db.QueryRow(ctx, `SELECT created, password_set FROM accounts WHERE host = ? AND localpart = ?`, n.host, n.local).Scan(&created, &set)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return Account{}, ErrNotFound
+	case err != nil:
+		return Account{}, fmt.Errorf("auth: %w", err)
+	}
+	a := Account{JID: account.Bare(), Created: time.UnixMicro(created)}
+	if set != 0 {
+		a.PasswordSet = time.UnixMicro(set)
+	}
+	return a, nil
+}
+
 // Count returns the number of accounts of host.
 func (s *Service) Count(ctx context.Context, host string) (int, error) {
 	var n int
