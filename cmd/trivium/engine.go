@@ -26,6 +26,7 @@ import (
 	"trivium/core/sasl"
 	"trivium/core/store"
 	"trivium/core/wire"
+	"trivium/httpapi/event"
 	"trivium/httpapi/webhook"
 )
 
@@ -41,6 +42,7 @@ type engine struct {
 	admin admin.Registry
 
 	features *mod.Set
+	events   *event.Log
 	webhooks *webhook.Service
 	sources  *sources
 	now      func() time.Time // the clock of logins by tokens and questions
@@ -95,16 +97,18 @@ func (e *engine) build(ctx context.Context) error {
 		Hosts: hosts, Store: e.db, Auth: e.users, Certs: e.certs, Logger: e.log,
 		SASL: saslOptions(cfg), Sessions: sessions,
 		Modules: func(s *core.Server) []module.Module {
-			var hooks *webhook.Service
-			if hooks, hookErr = newWebhooks(ctx, cfg, s, e.log); hookErr != nil {
+			if e.events, hookErr = event.NewLog(ctx, event.Options{Store: s.Store, Logger: e.log}); hookErr != nil {
 				return nil
 			}
-			e.webhooks = hooks
+			recorder := event.NewRecorder(e.events)
+			if e.webhooks, hookErr = newWebhooks(ctx, e, s, recorder); hookErr != nil {
+				return nil
+			}
 			o := moduleOptions(cfg)
 			o.Archive.Exists = s.Exists
 			o.Commands.Commands = e.admin.Commands
 			e.features = mod.New(e.users, o)
-			return append([]module.Module{hooks}, e.features.Modules()...)
+			return append([]module.Module{recorder}, e.features.Modules()...)
 		},
 	})
 	if err = errors.Join(err, hookErr); err != nil {
@@ -234,25 +238,4 @@ func moduleOptions(cfg *config.Config) mod.Options {
 		}
 	}
 	return o
-}
-
-func newWebhooks(ctx context.Context, cfg *config.Config, s *core.Server, log *slog.Logger) (*webhook.Service, error) {
-	var list []webhook.Endpoint
-	for _, h := range cfg.Webhooks {
-		e := webhook.Endpoint{
-			Name: h.Name, URL: h.URL, Domains: h.Domains, AllowPrivate: h.AllowPrivate, Timeout: h.Timeout, GiveUpAfter: h.GiveUpAfter,
-		}
-		for _, secret := range h.Secrets {
-			e.Secrets = append(e.Secrets, secret.Reveal())
-		}
-		for _, w := range h.Watch {
-			j, err := jid.Parse(w)
-			if err != nil {
-				return nil, fmt.Errorf("webhooks: watch: %w", err)
-			}
-			e.Watch = append(e.Watch, j)
-		}
-		list = append(list, e)
-	}
-	return webhook.New(ctx, list, webhook.Options{Router: s.Router, Store: s.Store, Logger: log, Limits: afterLogin(cfg)})
 }

@@ -189,6 +189,7 @@ func (w *web) handler(l config.Listener) http.Handler {
 
 // start runs the background work of the endpoints until ctx ends.
 func (w *web) start(ctx context.Context, wg *sync.WaitGroup) {
+	wg.Go(func() { w.events.Run(ctx) })
 	wg.Go(func() { w.webhooks.Run(ctx) })
 	if w.uploads != nil {
 		wg.Go(func() {

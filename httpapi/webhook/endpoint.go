@@ -3,100 +3,153 @@ package webhook
 import (
 	"container/heap"
 	"context"
-	"math/rand/v2"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+	"github.com/sony/gobreaker/v2"
+
+	"trivium/core/store"
+	"trivium/httpapi/event"
 )
 
-// Bounds of what one endpoint keeps in memory. What does not fit is read again
-// when there is room.
+// Bounds of the events that one endpoint keeps in memory while they wait for their
+// first attempt. Others are read from the log when their turn comes.
 const (
-	memoryMax = 4096 // messages
-	laneMax   = 32   // messages of one conversation
-	loadMax   = 256  // rows of one read
-	// downAfter is how many attempts in a row must fail before the endpoint is
-	// probed with one post at a time.
-	downAfter = 5
-	// probeMax is the longest time between two probes, so that an endpoint that
-	// is back is noticed.
-	probeMax = time.Minute
+	heldMax   = 4096
+	heldBytes = 16 << 20
 )
 
-// endpoint is an Endpoint at work. Fields after client belong to run.
+// endpoint is an Endpoint at work. The fields in the last part belong to run.
 type endpoint struct {
-	Endpoint
+	name    string
+	id      int64 // in webhook_endpoint; constant once the endpoint is in the list
+	fixed   bool
 	service *Service
-	domains map[string]bool // immutable
-	signers []*standardwebhooks.Webhook
-	client  *http.Client
-	stats   stats
-	gone    atomic.Bool // it has answered 410
-	mail    mailbox
 
-	lanes    map[conversation]*lane
-	due      laneHeap // lanes that are not busy and have something
-	held     int      // messages in lanes
-	cursor   int64    // rows up to here have been looked at
-	fresh    bool     // there may be rows after cursor
-	busy     int      // lanes with a message under way
-	failures int      // attempts that failed in a row
-	notUntil time.Time
-	probes   bool // one post at a time
+	def       atomic.Pointer[definition]
+	version   atomic.Int64
+	breaker   atomic.Pointer[breaker]
+	gone      atomic.Bool  // it has answered 410
+	down      atomic.Bool  // the breaker is not closed
+	openUntil atomic.Int64 // Unix microseconds
+	removed   atomic.Bool
+	stats     stats
+	mail      mailbox
+	asking    chan struct{} // one element for each Ask under way
+
+	cancel  context.CancelFunc // of run; under Service.mu
+	stopped chan struct{}      // closed when run has ended
+
+	lanes     map[int64]*lane
+	due       laneHeap // lanes that are not busy and have something
+	line      []*item  // in the order in which they came, those at the front that are settled cut off
+	held      int      // items with their event
+	heldSize  int
+	busy      int // lanes with an event under way
+	notUntil  time.Time
+	wasDown   bool
+	wasGone   bool
+	delivered []int64 // the delivery log, oldest first
+
+	marks  []mark    // to be written
+	writes bool      // marks are being written
+	write  time.Time // not before
 }
 
-// lane is the queue of one conversation.
-type lane struct {
-	talk  conversation
-	queue []*item // oldest first
-	last  int64   // the last row that was in queue
-	more  bool    // rows between last and cursor are not in queue
-	at    time.Time
+func (s *Service) newEndpoint(d *definition) *endpoint {
+	e := &endpoint{
+		name: d.Name, service: s, lanes: map[int64]*lane{}, stopped: make(chan struct{}),
+		mail: mailbox{wake: make(chan struct{}, 1)}, asking: make(chan struct{}, d.Concurrency),
+	}
+	e.def.Store(d)
+	e.breaker.Store(e.newBreaker())
+	return e
 }
 
-// outcome is what became of a message that was posted.
+// item is the delivery of one event. Once the endpoint has it, it belongs to run,
+// except while it is under way.
+type item struct {
+	seq      int64
+	lane     int64
+	attempts int
+	next     time.Time    // not before
+	since    time.Time    // it waits; what GiveUpAfter counts from
+	event    *event.Event // nil: in the log
+	code     int          // of the last attempt, as in a mark
+	latency  time.Duration
+	reason   string
+	settled  bool
+}
+
+// outcome is what became of an event that was posted.
 type outcome struct {
-	it   *item
-	what verdict
+	it      *item
+	verdict verdict
 	// notBefore is what Retry-After asked for, zero if nothing.
 	notBefore time.Time
-	// sick says that the endpoint rather than the message is to blame.
-	sick bool
-	why  string
+	probe     bool // it was posted to see whether the endpoint is back
+	code      int
+	latency   time.Duration
+	reason    string
 }
 
 type verdict uint8
 
 const (
-	taken verdict = iota // and its replies are safe
-	again                // to be tried again
-	hopeless
-	gone // the endpoint wants nothing more
-	left // the server stops
+	taken    verdict = iota // and its replies are safe
+	again                   // to be tried again
+	hopeless                // the endpoint does not want this one
+	gone                    // the endpoint wants nothing more
+	left                    // the server stops
 )
 
-// mailbox brings outcomes to run from any goroutine, without waiting.
+// mailbox brings run what it has to know from any goroutine, without waiting.
 type mailbox struct {
 	wake chan struct{} // capacity 1
 
-	mu   sync.Mutex
-	list []outcome
-	rows bool // new rows were committed
+	mu    sync.Mutex
+	mail  mail
+	spare mail
 }
 
-func (m *mailbox) signal() {
-	m.mu.Lock()
-	m.rows = true
-	m.mu.Unlock()
-	m.notify()
+type mail struct {
+	fresh    []*item // committed
+	outcomes []outcome
+	written  *written
+	renewed  bool
+}
+
+// written is the end of a write of marks.
+type written struct {
+	marks []mark
+	err   error
 }
 
 func (m *mailbox) put(o outcome) {
 	m.mu.Lock()
-	m.list = append(m.list, o)
+	m.mail.outcomes = append(m.mail.outcomes, o)
+	m.mu.Unlock()
+	m.notify()
+}
+
+func (m *mailbox) bring(list ...*item) {
+	m.mu.Lock()
+	m.mail.fresh = append(m.mail.fresh, list...)
+	m.mu.Unlock()
+	m.notify()
+}
+
+func (m *mailbox) wrote(w *written) {
+	m.mu.Lock()
+	m.mail.written = w
+	m.mu.Unlock()
+	m.notify()
+}
+
+func (m *mailbox) renew() {
+	m.mu.Lock()
+	m.mail.renewed = true
 	m.mu.Unlock()
 	m.notify()
 }
@@ -108,34 +161,32 @@ func (m *mailbox) notify() {
 	}
 }
 
-func (m *mailbox) take() (list []outcome, rows bool) {
+// take empties the mailbox. What it returns is valid until the next take.
+func (m *mailbox) take() mail {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	list, rows = m.list, m.rows
-	m.list, m.rows = nil, false
-	return list, rows
+	got := m.mail
+	clear(m.spare.fresh)
+	clear(m.spare.outcomes)
+	m.mail = mail{fresh: m.spare.fresh[:0], outcomes: m.spare.outcomes[:0]}
+	m.spare = got
+	return got
 }
 
-// run posts the endpoint's messages until ctx ends.
+// run posts the endpoint's events until ctx ends.
 func (e *endpoint) run(ctx context.Context) {
-	e.lanes, e.fresh = map[conversation]*lane{}, true
 	posts, abort := context.WithCancel(context.WithoutCancel(ctx))
 	defer abort()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for ctx.Err() == nil {
-		list, rows := e.mail.take()
-		e.fresh = e.fresh || rows
-		for _, o := range list {
-			e.settle(o)
-		}
+		e.receive(e.mail.take())
 		wait := time.Hour
 		if !e.gone.Load() {
-			if !e.fill(ctx) {
-				wait = time.Second // the store refuses: try later
-			}
-			wait = min(wait, e.dispatch(posts))
+			wait = e.dispatch(posts)
 		}
+		wait = min(wait, e.flush())
+		e.observe()
 		timer.Reset(wait)
 		select {
 		case <-ctx.Done():
@@ -144,20 +195,38 @@ func (e *endpoint) run(ctx context.Context) {
 		}
 	}
 	e.stop(abort)
-	e.client.CloseIdleConnections()
+	e.def.Load().close()
+}
+
+func (e *endpoint) receive(m mail) {
+	if m.renewed {
+		e.notUntil = time.Time{}
+		e.dueNow()
+	}
+	for _, it := range m.fresh {
+		e.enter(it)
+	}
+	for i := range m.outcomes {
+		e.settle(&m.outcomes[i])
+	}
+	if m.written != nil {
+		e.wrote(m.written)
+	}
 }
 
 // stop waits for what is under way, for a time.
 func (e *endpoint) stop(abort context.CancelFunc) {
-	grace := time.NewTimer(e.service.opts.Grace)
+	wait := e.service.opts.Grace
+	if e.removed.Load() {
+		wait = 0
+	}
+	grace := time.NewTimer(wait)
 	defer grace.Stop()
 	last := (<-chan time.Time)(nil)
 	for {
-		list, _ := e.mail.take()
-		for _, o := range list {
-			e.settle(o)
-		}
-		if e.busy == 0 {
+		e.receive(e.mail.take())
+		e.flush()
+		if e.busy == 0 && !e.writes && (len(e.marks) == 0 || last != nil) {
 			return
 		}
 		select {
@@ -173,240 +242,269 @@ func (e *endpoint) stop(abort context.CancelFunc) {
 	}
 }
 
-// fill reads rows into the lanes while there is room. It reports false when the
-// store cannot be read.
-func (e *endpoint) fill(ctx context.Context) bool {
-	for e.fresh && e.held < memoryMax {
-		list, err := e.service.load(ctx, e, e.cursor, loadMax)
-		if err != nil {
-			if ctx.Err() == nil {
-				e.service.log.Error("the outbox cannot be read", "webhook", e.Name, "err", err)
-			}
-			return false
-		}
-		e.fresh = len(list) == loadMax
-		for _, it := range list {
-			e.cursor = it.seq
-			l := e.lanes[it.talk]
-			if l == nil {
-				l = &lane{talk: it.talk}
-				e.lanes[it.talk] = l
-				l.push(it)
-				e.held++
-				e.schedule(l)
-				continue
-			}
-			if l.more || len(l.queue) >= laneMax {
-				l.more = true
-				continue
-			}
-			l.push(it)
+// enter puts an event in its lane: behind what is older and what is under way.
+func (e *endpoint) enter(it *item) {
+	l := e.lanes[it.lane]
+	if l == nil {
+		l = &lane{key: it.lane}
+		e.lanes[it.lane] = l
+	}
+	if it.event != nil {
+		if size := len(it.event.Stanza) + len(it.event.Data); e.held < heldMax && e.heldSize+size <= heldBytes {
 			e.held++
+			e.heldSize += size
+		} else {
+			it.event = nil
 		}
 	}
-	return true
+	e.line = append(e.line, it)
+	first := l.head()
+	l.insert(it)
+	switch {
+	case l.busy:
+	case first == nil:
+		e.schedule(l)
+	case l.head() != first:
+		l.at = l.head().next
+		heap.Fix(&e.due, l.index)
+	}
 }
 
-func (l *lane) push(it *item) {
-	l.queue = append(l.queue, it)
-	l.last = it.seq
+// release lets go of an event that was held in memory.
+func (e *endpoint) release(it *item) {
+	if it.event != nil {
+		e.held--
+		e.heldSize -= len(it.event.Stanza) + len(it.event.Data)
+		it.event = nil
+	}
 }
 
-// schedule puts a lane that is not busy in the heap by the time of its oldest
-// message; an empty one is read on or forgotten.
+// schedule puts a lane that is not busy in the heap by the time of its oldest event;
+// an empty one is forgotten.
 func (e *endpoint) schedule(l *lane) {
-	if len(l.queue) == 0 && l.more {
-		list, err := e.service.loadLane(e.service.ctx, e, l.talk, l.last, e.cursor, laneMax)
-		if err != nil {
-			e.service.log.Error("the outbox cannot be read", "webhook", e.Name, "err", err)
-			l.at = time.Now().Add(time.Second)
-			heap.Push(&e.due, l)
-			return
-		}
-		l.more = len(list) == laneMax
-		for _, it := range list {
-			l.push(it)
-		}
-		e.held += len(list)
-	}
-	if len(l.queue) == 0 {
-		delete(e.lanes, l.talk)
+	it := l.head()
+	if it == nil {
+		delete(e.lanes, l.key)
 		return
 	}
-	l.at = l.queue[0].next
+	l.at = it.next
 	heap.Push(&e.due, l)
 }
 
-// dispatch posts what is due, and returns how long nothing else will be.
-func (e *endpoint) dispatch(ctx context.Context) time.Duration {
-	for len(e.due) > 0 {
-		limit := e.Concurrency
-		if e.probes {
-			limit = 1
-		}
-		if e.busy >= limit {
-			return time.Hour // an outcome wakes us
-		}
-		now := time.Now()
-		l := e.due[0]
-		if wait := max(l.at.Sub(now), e.notUntil.Sub(now)); wait > 0 {
-			return wait
-		}
-		heap.Pop(&e.due)
-		if len(l.queue) == 0 { // reading on had failed
-			e.schedule(l)
-			continue
-		}
-		e.busy++
-		it := l.queue[0]
-		if it.attempts > 0 && now.Sub(it.created) > e.GiveUpAfter {
-			e.giveUp(it, "not taken in time")
-			continue
-		}
-		go e.post(ctx, it)
-	}
-	return time.Hour
-}
-
-// settle goes on after a message has been posted.
-func (e *endpoint) settle(o outcome) {
-	e.busy--
-	l := e.lanes[o.it.talk]
-	now := time.Now()
-	switch o.what {
-	case taken:
-		e.recovered()
-	case again:
-		if o.sick {
-			e.failures++
-		}
-		if e.failures >= downAfter {
-			if !e.probes {
-				e.service.log.Warn("a webhook is down", "webhook", e.Name, "err", o.why)
-			}
-			e.probes = true
-			e.stats.down.Store(true)
-			e.notUntil = now.Add(min(e.backoff(e.failures-downAfter+1), probeMax))
-		}
-		if o.notBefore.After(now) {
-			// RFC 9110 §10.2.3: it speaks for the endpoint, whatever the message.
-			e.notUntil = later(e.notUntil, o.notBefore)
-		}
-		it := o.it
-		it.attempts++
-		if now.Sub(it.created) > e.GiveUpAfter {
-			e.busy++
-			e.giveUp(it, o.why)
-			return
-		}
-		it.next = later(now.Add(e.backoff(it.attempts)), o.notBefore)
-		e.service.postpone(e, it)
-		e.schedule(l)
-		return
-	case hopeless:
-		if o.why != "" { // the endpoint has refused this message, so it is there
-			e.recovered()
-			o.it.attempts++
-			e.busy++
-			e.giveUp(o.it, o.why)
-			return
-		}
-	case gone:
-		e.gone.Store(true)
-		e.service.disable(e)
-		e.service.log.Warn("a webhook answered 410 Gone and gets nothing more", "webhook", e.Name)
-		e.schedule(l)
-		return
-	case left:
-		e.schedule(l)
-		return
-	}
-	l.queue[0] = nil
-	l.queue = l.queue[1:]
-	e.held--
-	e.schedule(l)
-}
-
-// giveUp buries a message and tells its sender. The lane stays busy until that
-// is done: the outcome is hopeless without a reason.
-func (e *endpoint) giveUp(it *item, why string) {
-	e.service.log.Warn("a message was given up", "webhook", e.Name, "id", it.id, "attempts", it.attempts, "err", why)
-	e.service.bury(e, it, why, func(err error) {
-		go func() { // routing may wait for the store, whose writer this is
-			if err == nil {
-				e.bounce(it)
-			}
-			e.mail.put(outcome{it: it, what: hopeless})
-		}()
-	})
-}
-
-// recovered notes that the endpoint answers. Those who waited because it did not
-// are tried now.
-func (e *endpoint) recovered() {
-	e.failures = 0
-	if !e.probes {
-		return
-	}
-	e.service.log.Info("a webhook is up again", "webhook", e.Name)
-	e.probes = false
-	e.stats.down.Store(false)
-	e.notUntil = time.Time{}
+// dueNow lets all lanes be tried at once.
+func (e *endpoint) dueNow() {
 	for _, l := range e.due {
 		l.at = time.Time{}
 	}
 	heap.Init(&e.due)
 }
 
-// backoff is the wait after the n-th failure: it doubles from RetryMin to
-// RetryMax, half of it by chance, so that retries do not come in step.
-func (e *endpoint) backoff(n int) time.Duration {
-	o := &e.service.opts
-	d := o.RetryMax
-	if n <= 30 {
-		d = min(o.RetryMin<<(n-1), o.RetryMax)
+// dispatch posts what is due, and returns how long nothing else will be.
+func (e *endpoint) dispatch(ctx context.Context) time.Duration {
+	d := e.def.Load()
+	for len(e.due) > 0 {
+		if e.busy >= d.Concurrency {
+			return time.Hour // an outcome wakes us
+		}
+		now := time.Now()
+		l := e.due[0]
+		down := e.down.Load()
+		if it := l.head(); now.Sub(it.since) > d.GiveUpAfter && (it.attempts > 0 || down) {
+			heap.Pop(&e.due)
+			if it.reason == "" {
+				it.reason = "not taken in time"
+			}
+			e.giveUp(l, it)
+			continue
+		}
+		if wait := e.notUntil.Sub(now); wait > 0 {
+			return wait
+		}
+		// While the endpoint is down, the breaker says when, and not the schedule.
+		if wait := l.at.Sub(now); wait > 0 && !down {
+			return wait
+		}
+		tell, err := e.breaker.Load().Allow()
+		if err != nil {
+			if err == gobreaker.ErrTooManyRequests {
+				return time.Hour // the outcome of the probe wakes us
+			}
+			return max(time.UnixMicro(e.openUntil.Load()).Sub(now), 0) + time.Millisecond
+		}
+		heap.Pop(&e.due)
+		l.busy = true
+		e.busy++
+		go e.post(ctx, d, l.head(), tell, down)
 	}
-	return d/2 + rand.N(d/2+1)
+	return time.Hour
 }
 
-func later(a, b time.Time) time.Time {
-	if b.After(a) {
-		return b
+// settle goes on after an event has been posted.
+func (e *endpoint) settle(o *outcome) {
+	it := o.it
+	e.busy--
+	l := e.lanes[it.lane]
+	l.busy = false
+	if o.verdict != left {
+		it.code, it.latency, it.reason = o.code, o.latency, o.reason
 	}
-	return a
-}
-
-// laneHeap orders lanes by time, and lanes of one time by their oldest message.
-type laneHeap []*lane
-
-func (h laneHeap) Len() int { return len(h) }
-
-func (h laneHeap) Less(i, j int) bool {
-	if !h[i].at.Equal(h[j].at) {
-		return h[i].at.Before(h[j].at)
+	switch o.verdict {
+	case taken:
+		it.attempts++
+		e.stats.delivered.Add(1)
+		e.finish(l, it, stateDelivered)
+	case again:
+		e.retry(l, it, o)
+	case hopeless:
+		it.attempts++
+		e.giveUp(l, it)
+	case gone:
+		e.gone.Store(true)
+		e.service.disable(e)
+		e.service.log.Warn("a webhook answered 410 Gone and gets nothing more", "webhook", e.name)
+		e.schedule(l)
+	case left:
+		e.schedule(l)
 	}
-	return h[i].first() < h[j].first()
 }
 
-func (l *lane) first() int64 {
-	if len(l.queue) == 0 {
-		return l.last
+func (e *endpoint) retry(l *lane, it *item, o *outcome) {
+	now := time.Now()
+	if o.notBefore.After(now) {
+		// RFC 9110 §10.2.3: it speaks for the endpoint, whatever the event.
+		e.notUntil = later(e.notUntil, o.notBefore)
 	}
-	return l.queue[0].seq
+	// A probe that came before the event's time does not count for the event.
+	if !o.probe || !it.next.After(now) {
+		it.attempts++
+		limit := it.since.Add(e.def.Load().GiveUpAfter)
+		if now.After(limit) {
+			e.giveUp(l, it)
+			return
+		}
+		it.next = now.Add(e.service.opts.after(it.attempts))
+		if it.next.After(limit) { // the last attempt comes when the time is over
+			it.next = limit
+		}
+		it.next = later(it.next, o.notBefore)
+	}
+	e.release(it)
+	e.marks = append(e.marks, it.mark(statePending))
+	e.schedule(l)
 }
 
-func (h laneHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
-
-// Push and Pop are for container/heap.
-func (h *laneHeap) Push(x any) {
-	*h = append(*h, x.(*lane))
+// finish takes an event that was taken or given up out of its lane.
+func (e *endpoint) finish(l *lane, it *item, state int) {
+	m := it.mark(state)
+	if state == stateDelivered {
+		e.delivered = append(e.delivered, it.seq)
+	}
+	e.marks = append(e.marks, m)
+	e.release(it)
+	l.pop()
+	e.schedule(l)
+	it.settled = true
+	n := 0
+	for n < len(e.line) && e.line[n].settled {
+		e.line[n] = nil
+		n++
+	}
+	e.line = e.line[n:]
 }
 
-// Pop is for container/heap.
-func (h *laneHeap) Pop() any {
-	old := *h
-	l := old[len(old)-1]
-	old[len(old)-1] = nil
-	*h = old[:len(old)-1]
-	return l
+// giveUp buries the head of a lane; its sender is told when that is written.
+func (e *endpoint) giveUp(l *lane, it *item) {
+	e.service.log.Warn("an event was given up", "webhook", e.name, "id", event.FormatID(it.seq), "attempts", it.attempts, "err", it.reason)
+	e.finish(l, it, stateDead)
+}
+
+// observe tells others how the endpoint is.
+func (e *endpoint) observe() {
+	oldest := int64(0)
+	if len(e.line) > 0 {
+		oldest = e.line[0].since.UnixMicro()
+	}
+	e.stats.oldest.Store(oldest)
+	down, gone := e.down.Load(), e.gone.Load()
+	if down == e.wasDown && gone == e.wasGone {
+		return
+	}
+	if down != e.wasDown {
+		if down {
+			e.service.log.Warn("a webhook is down", "webhook", e.name, "status", e.stats.lastCode.Load())
+		} else {
+			e.service.log.Info("a webhook is up again", "webhook", e.name)
+			e.notUntil = time.Time{}
+			e.dueNow() // those that waited because it was down
+			e.mail.notify()
+		}
+	}
+	e.wasDown, e.wasGone = down, gone
+	e.service.tellState(e.def.Load())
+}
+
+// flush writes marks, one write at a time: those of meanwhile go together. It returns
+// when it wants to be called again.
+func (e *endpoint) flush() time.Duration {
+	if e.writes || len(e.marks) == 0 {
+		return time.Hour
+	}
+	if wait := time.Until(e.write); wait > 0 {
+		return wait
+	}
+	batch := e.marks
+	e.marks = nil
+	var old []int64
+	if n := len(e.delivered) - e.service.opts.MaxDelivered; n > 0 {
+		old = append(old, e.delivered[:n]...)
+		e.delivered = append(e.delivered[:0], e.delivered[n:]...)
+	}
+	e.writes = true
+	done := func(err error) { e.written(batch, err) }
+	if err := e.service.opts.Store.Submit(func(tx *store.Tx) error { return e.writeMarks(tx, batch, old) }, done); err != nil {
+		done(err)
+	}
+	return time.Hour
+}
+
+// written is called on the store's writer.
+func (e *endpoint) written(batch []mark, err error) {
+	w := &written{batch, err}
+	if err == nil {
+		settled, dead := int64(0), int64(0)
+		for i := range batch {
+			switch batch[i].state {
+			case stateDead:
+				dead++
+				settled++
+			case stateDelivered:
+				settled++
+			}
+		}
+		e.stats.pending.Add(-settled)
+		e.stats.dead.Add(dead)
+		if dead > 0 {
+			go func() { // routing may wait for the store, whose writer this is
+				e.bounceAll(batch)
+				e.mail.wrote(w)
+			}()
+			return
+		}
+	}
+	e.mail.wrote(w)
+}
+
+// wrote goes on after a write of marks. What could not be written is tried again.
+func (e *endpoint) wrote(w *written) {
+	e.writes = false
+	if w.err == nil {
+		return
+	}
+	if w.err == store.ErrClosed {
+		e.marks = nil
+		return
+	}
+	e.service.log.Error("deliveries were not noted", "webhook", e.name, "err", w.err)
+	e.marks = append(w.marks, e.marks...)
+	e.write = time.Now().Add(time.Second)
 }

@@ -5,6 +5,7 @@ import (
 
 	"trivium/core/router"
 	"trivium/core/stanza"
+	"trivium/httpapi/event"
 )
 
 // Namespaces that a gateway domain answers itself.
@@ -14,7 +15,8 @@ const (
 	nsPing       = "urn:xmpp:ping"
 )
 
-// gateway is the handler of a domain whose messages go to an endpoint.
+// gateway is the handler of an endpoint's domain that nobody else serves: messages
+// go into the log.
 type gateway struct {
 	service *Service
 	e       *endpoint
@@ -48,9 +50,7 @@ func (g gateway) message(p *router.Packet) error {
 		}
 		return stanza.Err(stanza.ServiceUnavailable, "the gateway is out of service")
 	}
-	p.Receipt.Hold()
-	if err := g.service.enqueue(g.e, p.Stanza, p.Receipt); err != nil {
-		p.Receipt.Release(nil) // the sender is told
+	if err := g.service.opts.Log.Append(event.Of(event.Message, p.Stanza.To.Domain(), p.Stanza), p.Receipt); err != nil {
 		return &stanza.Error{Condition: stanza.ResourceConstraint, Text: "too much is waiting for the gateway", Cause: err}
 	}
 	return nil

@@ -1,9 +1,12 @@
 package webhook
 
 import (
+	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"syscall"
+	"time"
 
 	"code.dny.dev/ssrf"
 )
@@ -40,4 +43,36 @@ func guard(private bool) func(network, address string, c syscall.RawConn) error 
 		}
 		return safe(network, address, c)
 	}
+}
+
+func systemResolver() Resolver { return net.DefaultResolver }
+
+// reachable looks the host of a new endpoint up and refuses it in words when it leads
+// where it may not. What it leads to later is checked when a post connects.
+func (s *Service) reachable(ctx context.Context, d *definition) error {
+	host := d.url.Hostname()
+	var list []netip.Addr
+	if addr, err := netip.ParseAddr(host); err == nil {
+		list = []netip.Addr{addr}
+	} else {
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		if list, err = s.opts.Resolver.LookupNetIP(ctx, "ip", host); err != nil || len(list) == 0 {
+			return refused("url", "has a host that cannot be looked up")
+		}
+	}
+	check := guard(d.AllowPrivate)
+	for _, addr := range list {
+		network := "tcp6"
+		if addr = addr.Unmap(); addr.Is4() {
+			network = "tcp4"
+		}
+		if check(network, netip.AddrPortFrom(addr, 443).String(), nil) != nil {
+			if d.AllowPrivate {
+				return refused("url", "leads to an address that webhooks may never be at: link-local, multicast or a metadata service")
+			}
+			return refused("url", "leads into a private network, to this machine or to a link-local address")
+		}
+	}
+	return nil
 }

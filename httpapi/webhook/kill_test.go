@@ -18,6 +18,7 @@ import (
 	"trivium/core/router"
 	"trivium/core/stanza"
 	"trivium/core/store"
+	"trivium/httpapi/event"
 )
 
 // The environment that makes the test binary a server to be killed.
@@ -35,9 +36,13 @@ func child(path, url string) error {
 		return err
 	}
 	r := router.New(router.Options{})
+	log, err := event.NewLog(ctx, event.Options{Store: db})
+	if err != nil {
+		return err
+	}
 	s, err := New(ctx, []Endpoint{{
-		Name: "app", URL: url, Secrets: []string{secret}, Domains: []string{"gw.example.org"}, AllowPrivate: true,
-	}}, Options{Router: r, Store: db, RetryMin: time.Millisecond, RetryMax: 10 * time.Millisecond})
+		Name: "app", URL: url, Keys: []string{secret}, Domains: []string{"gw.example.org"}, AllowPrivate: true,
+	}}, Options{Log: log, Router: r, Store: db, Schedule: []time.Duration{time.Millisecond, 10 * time.Millisecond}})
 	if err != nil {
 		return err
 	}

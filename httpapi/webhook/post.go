@@ -3,24 +3,24 @@ package webhook
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"net"
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	"trivium/core/stanza"
+	"trivium/httpapi/event"
+	"trivium/httpapi/message"
 )
 
 const (
-	maxResponse   = 256 << 10 // octets of an answer that are read
-	maxRetryAfter = 24 * time.Hour
-	userAgent     = "Trivium-Webhook/1"
+	maxResponse = 256 << 10 // octets of an answer that are read
+	userAgent   = "Trivium-Webhook/1"
 )
 
 // newTransport returns a transport that connects to public addresses only, and
@@ -31,9 +31,9 @@ func newTransport(c Endpoint) *http.Transport {
 	return &http.Transport{
 		DialContext:            dialer.DialContext, // no proxy: it would connect in our place
 		TLSHandshakeTimeout:    c.Timeout,
-		ResponseHeaderTimeout:  c.Timeout,
+		ResponseHeaderTimeout:  0, // the attempt's deadline is enough
 		MaxIdleConnsPerHost:    c.Concurrency,
-		MaxConnsPerHost:        c.Concurrency,
+		MaxConnsPerHost:        2 * c.Concurrency, // posts, and as many stanzas asked
 		IdleConnTimeout:        90 * time.Second,
 		DisableCompression:     true, // an answer is as large as it looks
 		ForceAttemptHTTP2:      true,
@@ -41,193 +41,192 @@ func newTransport(c Endpoint) *http.Transport {
 	}
 }
 
-// Event is what is posted: the payload of Standard Webhooks.
+// Event is what is posted of a message as JSON: an event.Envelope.
 type Event struct {
-	Type      string    `json:"type" enum:"message" doc:"What has happened."`
-	Timestamp time.Time `json:"timestamp" doc:"When the server accepted the message."`
-	Data      Data      `json:"data"`
+	ID        string       `json:"id" doc:"The event's id, which is the webhook-id."`
+	Type      event.Type   `json:"type" enum:"message" doc:"What has happened."`
+	Timestamp time.Time    `json:"timestamp" doc:"When the server accepted the message."`
+	Host      string       `json:"host" doc:"The domain of the server that the event is about."`
+	Data      message.Data `json:"data"`
 }
 
-// Data is the message of an Event.
-type Data struct {
-	ID      string     `json:"id,omitempty" doc:"The stanza's id, chosen by its sender."`
-	From    string     `json:"from" format:"xmpp-jid" doc:"Who sent it." example:"juliet@example.org/balcony"`
-	To      string     `json:"to" format:"xmpp-jid" doc:"To whom." example:"bot@gateway.example.org"`
-	Type    string     `json:"type" enum:"chat,normal,headline,groupchat,error" doc:"The type of RFC 6121 section 5.2.2."`
-	Body    string     `json:"body,omitempty" doc:"The text."`
-	Subject string     `json:"subject,omitempty" doc:"The subject."`
-	Thread  string     `json:"thread,omitempty" doc:"The thread."`
-	Lang    string     `json:"lang,omitempty" doc:"The language of body and subject."`
-	Error   *DataError `json:"error,omitempty" doc:"Why a message of yours was refused, when the type is error."`
-	XML     string     `json:"xml" doc:"The whole message."`
+// response is what an endpoint has answered.
+type response struct {
+	code  int // 0: nothing
+	after string
+	media string
+	body  []byte
+	took  time.Duration
 }
 
-// DataError is the stanza error of a message of type error.
-type DataError struct {
-	Type      string `json:"type" doc:"What its sender may do about it (RFC 6120 section 8.3.2)."`
-	Condition string `json:"condition" doc:"The condition of RFC 6120 section 8.3.3."`
-	Text      string `json:"text,omitempty" doc:"An explanation for people."`
-}
+// errTooLarge says that an answer was longer than what is read of it.
+var errTooLarge = errors.New("the answer is too large")
 
-// payload makes the octets to post. They are the same for every attempt.
-func payload(st *stanza.Stanza, it *item) ([]byte, error) {
-	d := Data{
-		ID: st.ID, From: st.From.String(), To: st.To.String(), Type: st.Type, Lang: st.Lang,
-		Subject: text(st, "subject"), Thread: text(st, "thread"), XML: string(it.doc),
+// request makes one attempt to post an event. The error tells why there is no
+// answer, or not all of it, in words without the URL, which may be a secret.
+func (e *endpoint) request(ctx context.Context, d *definition, ev *event.Event) (rs response, err error) {
+	media, body, err := e.service.encoder.Encode(ev, d.Format)
+	if err != nil {
+		return rs, err
 	}
-	d.Body, _ = st.Body()
-	if d.Type == "" {
-		d.Type = stanza.Normal // RFC 6121 §5.2.2
+	ctx, cancel := context.WithTimeout(ctx, d.Timeout)
+	defer cancel()
+	now := time.Now()
+	id, timestamp := ev.ID(), strconv.FormatInt(now.Unix(), 10)
+	rq := &http.Request{
+		Method: http.MethodPost, URL: d.url, Host: d.url.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		ContentLength: int64(len(body)), Body: io.NopCloser(bytes.NewReader(body)),
+		GetBody: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil },
+		Header: http.Header{
+			"Content-Type":      {media},
+			"User-Agent":        {userAgent},
+			"Webhook-Id":        {id},
+			"Webhook-Timestamp": {timestamp},
+			"Webhook-Signature": {sign(d.keys, id, timestamp, body)},
+			// Not sent: it tells the transport that the post may be repeated on another
+			// connection when the one it took turns out to be closed.
+			"Idempotency-Key": {},
+		},
 	}
-	if c, ok := st.Child(stanza.NSClient, "error"); ok && st.Type == stanza.TypeError {
-		el := c.Element()
-		d.Error = &DataError{Type: el.Attr("type"), Text: el.ChildText(stanza.NSStanzas, "text")}
-		for _, n := range el.Children(stanza.NSStanzas, "") {
-			if n.Local != "text" {
-				d.Error.Condition = n.Local
-				break
+	if ev.Trace != "" {
+		rq.Header["Traceparent"] = []string{ev.Trace}
+	}
+	e.stats.lastTry.Store(now.UnixMilli())
+	// The transport itself follows no redirect, which would carry the event where
+	// nobody has agreed to.
+	answer, err := d.transport.RoundTrip(rq.WithContext(ctx))
+	if err != nil {
+		e.stats.lastCode.Store(0)
+		rs.took = time.Since(now)
+		return rs, cause(ctx, err)
+	}
+	defer answer.Body.Close()
+	rs.code, rs.after = answer.StatusCode, answer.Header.Get("Retry-After")
+	e.stats.lastCode.Store(int64(rs.code))
+	if answer.ContentLength != 0 {
+		rs.body, err = io.ReadAll(io.LimitReader(answer.Body, maxResponse+1))
+	}
+	rs.took = time.Since(now)
+	if err != nil {
+		return rs, cause(ctx, err)
+	}
+	if len(rs.body) > maxResponse {
+		rs.body = nil
+		return rs, errTooLarge
+	}
+	if len(rs.body) > 0 {
+		rs.media, _, _ = mime.ParseMediaType(answer.Header.Get("Content-Type"))
+	}
+	return rs, nil
+}
+
+// cause says what has gone wrong in words that do not name the URL.
+func cause(ctx context.Context, err error) error {
+	var e *url.Error
+	if errors.As(err, &e) {
+		err = e.Err
+	}
+	var timeout net.Error
+	if ctx.Err() == context.DeadlineExceeded || errors.As(err, &timeout) && timeout.Timeout() {
+		return fmt.Errorf("no answer in time: %w", context.DeadlineExceeded)
+	}
+	return err
+}
+
+// judge says what an attempt means for the event, and for the endpoint's health.
+func judge(ctx context.Context, rs response, err error) (v verdict, health error, reason string) {
+	if err == nil || err == errTooLarge {
+		reason = "status " + strconv.Itoa(rs.code)
+	}
+	switch code := rs.code; {
+	case ctx.Err() != nil:
+		return left, errAside, ""
+	case code >= 200 && code <= 299:
+		if err != nil && err != errTooLarge { // its reply may be lost
+			return again, errSick, err.Error()
+		}
+		return taken, nil, ""
+	case code == 0:
+		return again, errSick, err.Error()
+	case code == http.StatusGone: // Standard Webhooks, "Delivery success and failure"
+		return gone, nil, reason
+	case code == http.StatusTooManyRequests:
+		return again, errAside, reason
+	case code == http.StatusRequestTimeout, code == http.StatusTooEarly, code >= 500:
+		return again, errSick, reason
+	}
+	// It is there, and has refused this event: redirects are among them.
+	return hopeless, nil, reason
+}
+
+// post tries to deliver an event and reports the outcome to run, once.
+func (e *endpoint) post(ctx context.Context, d *definition, it *item, tell func(error), probe bool) {
+	o := outcome{it: it, probe: probe}
+	ev := it.event
+	if ev == nil {
+		var err error
+		if ev, err = e.service.opts.Log.Get(ctx, it.seq); err != nil {
+			tell(errAside)
+			switch {
+			case ctx.Err() != nil:
+				o.verdict = left
+			case errors.Is(err, event.ErrUnknown):
+				o.verdict, o.reason = hopeless, "the event is not in the log any more"
+			default:
+				o.verdict, o.reason, o.probe = again, "the log cannot be read", false
+				e.service.log.Error("an event cannot be read", "webhook", e.name, "err", err)
 			}
+			e.mail.put(o)
+			return
 		}
 	}
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(Event{"message", it.created.UTC(), d}); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
-}
-
-func text(st *stanza.Stanza, name string) string {
-	c, ok := st.Child(stanza.NSClient, name)
-	if !ok {
-		return ""
-	}
-	return c.Element().Text()
-}
-
-// post tries to deliver a message and reports the outcome to run, once.
-func (e *endpoint) post(ctx context.Context, it *item) {
-	st, err := stanza.ParseDocument(it.doc)
-	var body []byte
-	if err == nil {
-		body, err = payload(st, it)
-	}
-	if err != nil { // the row is damaged
-		e.stats.failed.Add(1)
-		e.mail.put(outcome{it: it, what: hopeless, why: "unreadable: " + err.Error()})
-		return
-	}
-	answer, o := e.try(ctx, it, body)
-	e.stats.lastTry.Store(time.Now().UnixMilli())
-	if o.what != taken {
-		if ctx.Err() != nil {
-			o = outcome{it: it, what: left}
-		} else {
+	rs, err := e.request(ctx, d, ev)
+	var health error
+	o.verdict, health, o.reason = judge(ctx, rs, err)
+	o.code, o.latency = rs.code, rs.took
+	o.notBefore = retryAfter(rs.after, time.Now())
+	tell(health)
+	if o.verdict != taken {
+		if o.verdict != left {
 			e.stats.failed.Add(1)
 		}
 		e.mail.put(o)
 		return
 	}
-	e.stats.delivered.Add(1)
-	replies := e.replies(st, it, answer)
+	if err == errTooLarge {
+		e.service.log.Warn("the answer of a webhook is too large to be read", "webhook", e.name, "id", ev.ID())
+	}
+	if len(rs.body) == 0 {
+		e.mail.put(o)
+		return
+	}
+	replies, err := e.replies(d, ev, rs)
+	if err != nil { // it would be the same again
+		e.service.log.Warn("the answer of a webhook cannot be used", "webhook", e.name, "id", ev.ID(), "err", err)
+	}
 	e.deliver(replies, func(err error) {
-		if err != nil { // a reply is not safe: the message must be posted again
-			e.mail.put(outcome{it: it, what: again, why: err.Error()})
-			return
+		if err != nil { // a reply is not safe: the event must be posted again
+			o.verdict, o.reason = again, err.Error()
 		}
-		// The lane goes on at once: rows leave in the order in which they are told
-		// to, so that a crash brings back the end of a conversation, in order.
-		e.service.delivered(e, it, nil)
-		e.mail.put(outcome{it: it, what: taken})
+		e.mail.put(o)
 	})
 }
 
-// response is what an endpoint has answered.
-type response struct {
-	media string
-	body  []byte
-}
-
-// try makes one attempt.
-func (e *endpoint) try(ctx context.Context, it *item, body []byte) (response, outcome) {
-	o := outcome{it: it, what: again, sick: true}
-	rq, err := http.NewRequestWithContext(ctx, http.MethodPost, e.URL, bytes.NewReader(body))
-	if err != nil {
-		o.why = err.Error()
-		return response{}, o
-	}
-	now := time.Now()
-	signatures := make([]string, len(e.signers))
-	for i, w := range e.signers {
-		if signatures[i], err = w.Sign(it.id, now, body); err != nil {
-			o.why = err.Error()
-			return response{}, o
+// bounceAll tells the senders of messages to gateway domains that were given up.
+// Watched accounts have got theirs.
+func (e *endpoint) bounceAll(batch []mark) {
+	for i := range batch {
+		if batch[i].state != stateDead {
+			continue
 		}
-	}
-	rq.Header = http.Header{
-		"Content-Type":      {"application/json"},
-		"User-Agent":        {userAgent},
-		"Webhook-Id":        {it.id},
-		"Webhook-Timestamp": {strconv.FormatInt(now.Unix(), 10)},
-		"Webhook-Signature": {strings.Join(signatures, " ")},
-	}
-	rs, err := e.client.Do(rq)
-	if err != nil {
-		e.stats.lastCode.Store(0)
-		o.why = cause(err)
-		return response{}, o
-	}
-	defer rs.Body.Close()
-	e.stats.lastCode.Store(int64(rs.StatusCode))
-	answer, err := io.ReadAll(io.LimitReader(rs.Body, maxResponse+1))
-	switch code := rs.StatusCode; {
-	case code >= 200 && code <= 299:
-		if err != nil { // its reply may be lost
-			o.why = cause(err)
-			return response{}, o
+		ev, err := e.service.opts.Log.Get(e.service.ctx, batch[i].seq)
+		if err != nil || ev.Stanza == nil || ev.Type != event.Message || !e.def.Load().domains[ev.Host] {
+			continue
 		}
-		if len(answer) > maxResponse {
-			e.service.log.Warn("the answer of a webhook is too large to be read", "webhook", e.Name, "id", it.id)
-			answer = nil
+		st, err := stanza.ParseDocument(ev.Stanza)
+		if err != nil || st.Type == stanza.TypeError {
+			continue
 		}
-		media, _, _ := mime.ParseMediaType(rs.Header.Get("Content-Type"))
-		o.what, o.sick = taken, false
-		return response{media, answer}, o
-	case code == http.StatusGone:
-		o.what, o.sick = gone, false
-	case code == http.StatusRequestTimeout, code == http.StatusTooEarly, code == http.StatusTooManyRequests, code >= 500:
-		o.sick = code != http.StatusTooManyRequests
-		o.notBefore = retryAfter(rs.Header.Get("Retry-After"), time.Now())
-	default: // redirects among them
-		o.what, o.sick = hopeless, false
+		e.refuse(st, stanza.Err(stanza.RecipientUnavailable, "the gateway could not deliver the message"))
 	}
-	o.why = "status " + strconv.Itoa(rs.StatusCode)
-	return response{}, o
-}
-
-// cause leaves the URL out of an HTTP client's error: it may hold a secret path.
-func cause(err error) string {
-	var e *url.Error
-	if errors.As(err, &e) {
-		err = e.Err
-	}
-	return err.Error()
-}
-
-// retryAfter reads RFC 9110 §10.2.3, a number of seconds or a date.
-func retryAfter(value string, now time.Time) time.Time {
-	if value == "" {
-		return time.Time{}
-	}
-	var at time.Time
-	if n, err := strconv.Atoi(value); err == nil && n >= 0 {
-		at = now.Add(min(time.Duration(n), maxRetryAfter/time.Second) * time.Second)
-	} else if at, err = http.ParseTime(value); err != nil {
-		return time.Time{}
-	}
-	if limit := now.Add(maxRetryAfter); at.After(limit) {
-		return limit
-	}
-	return at
 }

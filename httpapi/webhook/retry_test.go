@@ -48,7 +48,7 @@ func status(code int, header ...string) (*http.Response, error) {
 	for i := 0; i < len(header); i += 2 {
 		h.Set(header[i], header[i+1])
 	}
-	return &http.Response{StatusCode: code, Header: h, Body: io.NopCloser(strings.NewReader(""))}, nil
+	return &http.Response{StatusCode: code, Header: h, ContentLength: -1, Body: io.NopCloser(strings.NewReader(""))}, nil
 }
 
 // bubble runs f with a server, one endpoint and a clock that only moves while
@@ -57,19 +57,19 @@ func bubble(t *testing.T, c *carrier, o Options, f func(s *modtest.Server, w *Se
 	synctest.Test(t, func(t *testing.T) {
 		s := modtest.New(t)
 		o.Transport = c
-		if o.RetryMin == 0 {
-			o.RetryMin, o.RetryMax = time.Second, 10*time.Minute
+		if o.Schedule == nil {
+			o.Schedule = Schedule()
 		}
-		w, _ := start(t, s, Endpoint{URL: "https://app.example/hook", Domains: []string{"gw.example.org"}, GiveUpAfter: time.Hour}, o)
+		w, _ := start(t, s, Endpoint{URL: "https://app.example/hook", Domains: []string{"gw.example.org"}, GiveUpAfter: 72 * time.Hour}, o)
 		f(s, w, online(t, s, "romeo@example.org/orchard"))
 	})
 }
 
 const hello = `<message to='bot@gw.example.org' type='chat' id='m'><body>hi</body></message>`
 
-// The wait doubles, half of it by chance; every attempt has the same id and the
-// same octets.
-func TestBackoff(t *testing.T) {
+// The schedule, a tenth more or less by chance; every attempt has the same id and
+// the same octets.
+func TestSchedule(t *testing.T) {
 	c := &carrier{answer: func(_ *http.Request, n int) (*http.Response, error) {
 		switch n {
 		case 1:
@@ -80,26 +80,30 @@ func TestBackoff(t *testing.T) {
 			return status(429)
 		case 4:
 			return status(408)
+		case 5, 6, 7, 8, 9, 10:
+			return status(429)
 		}
 		return status(204)
 	}}
 	bubble(t, c, Options{}, func(s *modtest.Server, w *Service, romeo *modtest.Client) {
 		romeo.Send(hello)
-		time.Sleep(time.Minute)
+		time.Sleep(24 * time.Hour)
 		synctest.Wait()
-		if c.count() != 5 {
-			t.Fatalf("%d attempts, want 5", c.count())
+		if c.count() != 11 {
+			t.Fatalf("%d attempts, want 11", c.count())
 		}
-		for n := 1; n < 5; n++ {
-			want := time.Second << (n - 1)
-			if got := c.at[n].Sub(c.at[n-1]); got < want/2 || got > want {
-				t.Errorf("wait %d was %v, want %v to %v", n, got, want/2, want)
+		for n, want := range []time.Duration{
+			5 * time.Second, 30 * time.Second, 2 * time.Minute, 10 * time.Minute, 30 * time.Minute, time.Hour, 2 * time.Hour,
+			4 * time.Hour, 4 * time.Hour, 4 * time.Hour,
+		} {
+			if got := c.at[n+1].Sub(c.at[n]); got < want-want/10 || got > want+want/10+time.Second {
+				t.Errorf("wait %d was %v, want about %v", n+1, got, want)
 			}
-			if c.ids[n] != c.ids[0] || c.bodies[n] != c.bodies[0] {
-				t.Errorf("attempt %d was another message", n+1)
+			if c.ids[n+1] != c.ids[0] || c.bodies[n+1] != c.bodies[0] {
+				t.Errorf("attempt %d was another message", n+2)
 			}
 		}
-		if st := w.Status()[0]; st.Delivered != 1 || st.Failed != 4 || st.Pending != 0 || st.Dead != 0 {
+		if st := w.Status()[0]; st.Delivered != 1 || st.Failed != 10 || st.Pending != 0 || st.Dead != 0 || st.Oldest != nil {
 			t.Errorf("status %+v", st)
 		}
 		romeo.Quiet()
@@ -152,7 +156,7 @@ func TestGiveUp(t *testing.T) {
 		{"redirect", func(*http.Request, int) (*http.Response, error) {
 			return status(307, "Location", "https://other.example/")
 		}, func(n int) bool { return n == 1 }, time.Second},
-		{"never there", func(*http.Request, int) (*http.Response, error) { return status(500) }, func(n int) bool { return n > 8 }, 2 * time.Hour},
+		{"never there", func(*http.Request, int) (*http.Response, error) { return status(500) }, func(n int) bool { return n > 1000 && n < 73*60 }, 80 * time.Hour},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := &carrier{answer: tt.answer}
@@ -164,7 +168,7 @@ func TestGiveUp(t *testing.T) {
 					t.Errorf("%d attempts", c.count())
 				}
 				romeo.Expect(bounce)
-				if n, d := rows(t, s.Store, "webhook_outbox"), rows(t, s.Store, "webhook_dead"); n != 0 || d != 1 {
+				if n, d := rows(t, s.Store, waiting), rows(t, s.Store, dead); n != 0 || d != 1 {
 					t.Errorf("%d rows wait, %d are dead", n, d)
 				}
 				if st := w.Status()[0]; st.Dead != 1 || st.Pending != 0 {
@@ -193,7 +197,7 @@ func TestDeadAreBounded(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if n := rows(t, s.Store, "webhook_dead"); n != 3 {
+		if n := rows(t, s.Store, dead); n != 3 {
 			t.Errorf("%d dead messages are kept, want 3", n)
 		}
 	})
@@ -280,7 +284,7 @@ func TestConversationsApart(t *testing.T) {
 		return status(200)
 	}
 	bubble(t, c, Options{}, func(s *modtest.Server, w *Service, romeo *modtest.Client) {
-		const many = 3 * laneMax
+		const many = 100
 		for i := range many {
 			romeo.Send(fmt.Sprintf(`<message to='%s' id='m%d'><body>hi</body></message>`, bad, i))
 			romeo.Send(`<message to='good@gw.example.org'><body>hi</body></message>`)
@@ -342,15 +346,15 @@ func TestErrorsAreNotAnswered(t *testing.T) {
 
 func TestRefusedConfigurations(t *testing.T) {
 	s := modtest.New(t)
-	good := Endpoint{Name: "a", URL: "https://app.example/", Secrets: []string{secret}, Domains: []string{"gw.example.org"}}
+	good := Endpoint{Name: "a", URL: "https://app.example/", Keys: []string{secret}, Domains: []string{"gw.example.org"}}
 	for name, change := range map[string]func(*Endpoint){
 		"no name":      func(e *Endpoint) { e.Name = "" },
 		"relative":     func(e *Endpoint) { e.URL = "/hook" },
 		"other scheme": func(e *Endpoint) { e.URL = "file:///etc/passwd" },
 		"credentials":  func(e *Endpoint) { e.URL = "https://a:b@app.example/" },
-		"no secret":    func(e *Endpoint) { e.Secrets = nil },
-		"short secret": func(e *Endpoint) { e.Secrets = []string{"whsec_c2hvcnQ="} },
-		"bad secret":   func(e *Endpoint) { e.Secrets = []string{"whsec_" + strings.Repeat("*", 40)} },
+		"no secret":    func(e *Endpoint) { e.Keys = nil },
+		"short secret": func(e *Endpoint) { e.Keys = []string{"whsec_c2hvcnQ="} },
+		"bad secret":   func(e *Endpoint) { e.Keys = []string{"whsec_" + strings.Repeat("*", 40)} },
 		"virtual host": func(e *Endpoint) { e.Domains = []string{"example.org"} },
 		"bad domain":   func(e *Endpoint) { e.Domains = []string{"a b"} },
 	} {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -22,6 +23,8 @@ import (
 	"trivium/core/router"
 	"trivium/core/stanza"
 	"trivium/core/store"
+	"trivium/httpapi/event"
+	"trivium/httpapi/message"
 )
 
 var (
@@ -35,6 +38,12 @@ type request struct {
 	Body   []byte
 	Event  Event
 }
+
+// table names the rows of webhook_delivery in one state.
+const (
+	waiting = "webhook_delivery WHERE state = 0"
+	dead    = "webhook_delivery WHERE state = 2"
+)
 
 // app is an HTTP server that keeps what it is posted, and answers with handle.
 type app struct {
@@ -79,17 +88,30 @@ func start(t testing.TB, s *modtest.Server, e Endpoint, o Options) (w *Service, 
 	if e.Name == "" {
 		e.Name = "app"
 	}
-	if e.Secrets == nil {
-		e.Secrets = []string{secret}
+	if e.Keys == nil {
+		e.Keys = []string{secret}
 	}
 	if o.Transport == nil {
 		e.AllowPrivate = true
 	}
-	if o.RetryMin == 0 {
-		o.RetryMin, o.RetryMax = time.Millisecond, 10*time.Millisecond
+	if o.Schedule == nil {
+		o.Schedule = []time.Duration{time.Millisecond, 10 * time.Millisecond}
+	}
+	if o.Probe == 0 && o.Transport == nil {
+		o.Probe = 10 * time.Millisecond
 	}
 	o.Router, o.Store, o.Logger = s.Router, s.Store, s.Host.Log
 	ctx, cancel := context.WithCancel(context.Background())
+	if err := s.Store.Sync(ctx); err != nil { // in earnest New comes before all traffic
+		t.Fatal(err)
+	}
+	if o.Log == nil {
+		log, err := event.NewLog(ctx, event.Options{Store: s.Store, Logger: s.Host.Log})
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Log = log
+	}
 	w, err := New(ctx, []Endpoint{e}, o)
 	if err != nil {
 		t.Fatal(err)
@@ -112,8 +134,14 @@ type watching struct {
 
 func (m *watching) Register(h *module.Host) error {
 	s := &modtest.Server{Host: h, Router: h.Router, Store: h.Store}
+	log, err := event.NewLog(context.Background(), event.Options{Store: h.Store})
+	if err != nil {
+		return err
+	}
+	recorder := event.NewRecorder(log)
+	m.o.Log, m.o.Watcher = log, recorder
 	m.w, m.stop = start(m.t, s, m.e, m.o)
-	return m.w.Register(h)
+	return recorder.Register(h)
 }
 
 // shelf keeps messages for accounts that are offline.
@@ -148,7 +176,7 @@ func rows(t testing.TB, db *store.DB, table string) int {
 // drained waits until the outbox is empty.
 func drained(t testing.TB, s *modtest.Server) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); rows(t, s.Store, "webhook_outbox") > 0; {
+	for deadline := time.Now().Add(20 * time.Second); rows(t, s.Store, waiting) > 0; {
 		if time.Now().After(deadline) {
 			t.Fatal("the outbox is not drained")
 		}
@@ -170,7 +198,7 @@ func verify(t testing.TB, secret string, r request) {
 func TestPost(t *testing.T) {
 	s := modtest.New(t)
 	a := newApp(t, nil)
-	start(t, s, Endpoint{URL: a.URL + "/hook", Domains: []string{"gw.example.org"}, Secrets: []string{secret, oldSecret}}, Options{})
+	start(t, s, Endpoint{URL: a.URL + "/hook", Domains: []string{"gw.example.org"}, Keys: []string{secret, oldSecret}}, Options{})
 	romeo := s.Connect("romeo@example.org/orchard")
 	romeo.Send(`<message to='bot@gw.example.org/x' type='chat' id='m1' xml:lang='en'><body>a &lt; b 🌹</body><subject>s</subject><thread>t1</thread><e xmlns='u'/></message>`)
 	r := a.next(t)
@@ -183,14 +211,14 @@ func TestPost(t *testing.T) {
 	if ct := r.Header.Get("Content-Type"); ct != "application/json" {
 		t.Errorf("Content-Type %q", ct)
 	}
-	if !strings.HasPrefix(r.Header.Get("webhook-id"), "msg_") {
-		t.Errorf("webhook-id %q", r.Header.Get("webhook-id"))
+	if id := r.Header.Get("webhook-id"); id != r.Event.ID || !strings.HasPrefix(id, "evt_") {
+		t.Errorf("webhook-id %q, event %q", id, r.Event.ID)
 	}
 	d := r.Event.Data
 	xml := d.XML
 	d.XML = ""
-	want := Data{ID: "m1", From: "romeo@example.org/orchard", To: "bot@gw.example.org/x", Type: "chat", Body: "a < b 🌹", Subject: "s", Thread: "t1", Lang: "en"}
-	if d != want || r.Event.Type != "message" || time.Since(r.Event.Timestamp).Abs() > time.Minute {
+	want := message.Data{ID: "m1", From: "romeo@example.org/orchard", To: "bot@gw.example.org/x", Type: "chat", Body: "a < b 🌹", Subject: "s", Thread: "t1", Lang: "en"}
+	if !reflect.DeepEqual(d, want) || r.Event.Type != event.Message || r.Event.Host != "gw.example.org" || time.Since(r.Event.Timestamp).Abs() > time.Minute {
 		t.Errorf("got %+v, want %+v", r.Event, want)
 	}
 	if diff := modtest.Diff(`<message xmlns='jabber:client' from='romeo@example.org/orchard' to='bot@gw.example.org/x' type='chat' id='m1' xml:lang='en'>
@@ -295,7 +323,7 @@ func TestRowWaitsForReply(t *testing.T) {
 	juliet.Send(`<message to='bot@gw.example.org'><body>second</body></message>`)
 	a.next(t)
 	juliet.Expect(`<message from='bot@gw.example.org' to='juliet@example.org/balcony' type='normal'><body>for juliet</body></message>`)
-	if n := rows(t, s.Store, "webhook_outbox"); n != 2 {
+	if n := rows(t, s.Store, waiting); n != 2 {
 		t.Fatalf("%d rows while romeo does not read, want 2", n)
 	}
 	if len(a.got) > 0 {
@@ -316,7 +344,7 @@ func TestReceipt(t *testing.T) {
 	done := make(chan error, 1)
 	rc := router.NewReceipt(func(err error) {
 		var n int
-		if e := s.Store.QueryRow(context.Background(), "SELECT COUNT(*) FROM webhook_outbox").Scan(&n); e != nil || n != 1 {
+		if e := s.Store.QueryRow(context.Background(), "SELECT COUNT(*) FROM "+waiting).Scan(&n); e != nil || n != 1 {
 			t.Errorf("%d rows, %v", n, e)
 		}
 		done <- err
@@ -334,7 +362,7 @@ func TestWatch(t *testing.T) {
 		io.WriteString(w, "seen")
 	})
 	kept := shelf{make(chan string, 10)}
-	m := &watching{t: t, e: Endpoint{URL: a.URL, Watch: []jid.JID{jid.Must("juliet@example.org")}}}
+	m := &watching{t: t, e: Endpoint{URL: a.URL, Watch: []jid.Pattern{jid.MustPattern("juliet@example.org")}}}
 	s := modtest.New(t, m, kept)
 	romeo := online(t, s, "romeo@example.org/orchard")
 	const reply = `<message from='juliet@example.org' to='romeo@example.org/orchard' type='chat'><body>seen</body></message>`
@@ -410,7 +438,7 @@ func TestGatewayIQ(t *testing.T) {
 	romeo.Send(`<iq type='result' id='6' to='gw.example.org'/>`)
 	romeo.Send(`<presence to='bot@gw.example.org'/>`)
 	romeo.Quiet()
-	if n := rows(t, s.Store, "webhook_outbox"); n != 0 {
+	if n := rows(t, s.Store, waiting); n != 0 {
 		t.Errorf("%d rows", n)
 	}
 }

@@ -1,0 +1,42 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"trivium/core"
+	"trivium/core/jid"
+	"trivium/core/router"
+	"trivium/core/stanza"
+	"trivium/httpapi/event"
+	"trivium/httpapi/webhook"
+)
+
+// newWebhooks makes the endpoints of the configuration a consumer of the event log,
+// and those that were made at run time.
+func newWebhooks(ctx context.Context, e *engine, s *core.Server, recorder *event.Recorder) (*webhook.Service, error) {
+	var list []webhook.Endpoint
+	for _, h := range e.cfg.Webhooks {
+		hook := webhook.Endpoint{
+			Name: h.Name, URL: h.URL, Domains: h.Domains, AllowPrivate: h.AllowPrivate, Timeout: h.Timeout, GiveUpAfter: h.GiveUpAfter,
+		}
+		for _, secret := range h.Secrets {
+			hook.Keys = append(hook.Keys, secret.Reveal())
+		}
+		for _, w := range h.Watch {
+			p, err := jid.ParsePattern(w)
+			if err != nil {
+				return nil, fmt.Errorf("webhooks: watch: %w", err)
+			}
+			hook.Watch = append(hook.Watch, p)
+		}
+		list = append(list, hook)
+	}
+	return webhook.New(ctx, list, webhook.Options{
+		Log: e.events, Router: s.Router, Store: s.Store, Logger: e.log, Watcher: recorder, Limits: afterLogin(e.cfg),
+		// What a watched account answers goes the way of what its clients send.
+		Submit: func(ctx context.Context, t *router.Turn, st *stanza.Stanza, rc *router.Receipt) error {
+			return e.core.Modules.Submit(ctx, t, st, rc)
+		},
+	})
+}
