@@ -1,7 +1,14 @@
 // Package httpapi is the REST road into the server: programs send messages with
 // one HTTP POST and a bearer token, and learn from the answer that the message
-// is safe. It also serves what operators and web clients look up over HTTP:
-// metrics, health, and the alternative connection methods of XEP-0156.
+// is safe. They follow what happens as a stream of events, and manage accounts,
+// webhooks, gateways and tokens. The package also serves what operators and web
+// clients look up over HTTP: metrics, health, and the alternative connection
+// methods of XEP-0156.
+//
+// Most routes are declared in tables (see route): one entry says what answers a
+// request, what it may hold, and how the OpenAPI document tells of it, so that
+// what is refused and what is documented cannot differ. Routes on the way of
+// messages are plain handlers.
 //
 //spec:rfc-9457 complete | Problem Details for HTTP APIs | errors of the REST interface
 //spec:rfc-6750 complete | Bearer Token Usage | §2.1 and §3; tokens are never read from URLs or forms
@@ -12,6 +19,7 @@ package httpapi
 import (
 	"context"
 	"errors"
+	"hash/maphash"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -19,33 +27,44 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
 	"github.com/go-chi/chi/v5"
-	"github.com/puzpuzpuz/xsync/v4"
-	"golang.org/x/time/rate"
+	"go.opentelemetry.io/otel/trace"
 
 	"trivium/core/admin"
 	"trivium/core/auth"
 	"trivium/core/jid"
+	"trivium/core/module"
 	"trivium/core/router"
+	"trivium/core/stanza"
+	"trivium/core/store"
 	"trivium/core/wire"
 	"trivium/httpapi/webhook"
 )
 
 // Options of New. Router and Auth are required; zero values of the rest are
-// defaults.
+// defaults, or leave out what they would serve.
 type Options struct {
 	Router *router.Router
 	Auth   *auth.Service
 	// Exists tells whether a bare address is an account; those of Auth if nil.
 	Exists func(context.Context, jid.JID) (bool, error)
+	// Hosts are the virtual hosts, whose accounts can be administered.
+	Hosts []string
+	// Ask sends an iq request on behalf of its sender and returns the answer:
+	// module.Host.Ask. Rosters are read and changed with it.
+	Ask func(context.Context, *stanza.Stanza) (*stanza.Stanza, error)
+	// Archive is what messages of accounts are read from.
+	Archive Archive
 	// MaxBody is the most octets of a request: 256 KiB.
 	MaxBody int64
 	// Limits of one message, apart from its octets.
 	Limits wire.Limits
-	// Timeout is how long a request waits for its message to be safe: 30 s.
+	// Timeout is how long a request waits for its message to be safe, and for the
+	// answer to what it asks: 30 s.
 	Timeout time.Duration
 	// Rate is how many requests a second one token may make in the long run, and
-	// the most at once. 0: no limit.
+	// the most at once, unless the token says otherwise. 0: no limit.
 	Rate int
 	// Origins are the web origins whose pages may use the interface: exact ones,
 	// or "*". None by default.
@@ -55,17 +74,30 @@ type Options struct {
 	// Operations are the operator's; those that users have on their own accounts are
 	// offered to tokens that may speak for them. Nil: none.
 	Operations *admin.Registry
-	Version    string // of the server, told by the OpenAPI document
-	Logger     *slog.Logger
+	// Figures are what modules count, and Store what they write to, told by GET /stats.
+	Figures []module.Figure
+	Store   *store.DB
+	// Tracer makes a span of each request. Nil: none, and the traceparent of a
+	// request is passed on as it came.
+	Tracer  trace.Tracer
+	Version string // of the server, told by the OpenAPI document
+	Logger  *slog.Logger
 }
 
 // API is the REST interface. It is safe for concurrent use.
 type API struct {
 	opts      Options
 	log       *slog.Logger
+	started   time.Time
+	table     []route
+	schemas   huma.Registry
 	document  []byte // openapi.json
+	etag      string // of document
 	stanzaMax int
-	limiters  *xsync.Map[string, *rate.Limiter] // by token ID
+	anyOrigin bool
+	ids       requestIDs
+	limits    *limiters
+	edits     stripes // of resources that are read, compared and replaced
 
 	Stats Stats
 }
@@ -94,34 +126,61 @@ func New(o Options) (*API, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	doc, err := document(o)
-	if err != nil {
-		return nil, err
-	}
 	limit := o.Limits.Bytes
 	if limit <= 0 {
 		limit = wire.DefaultLimits().Bytes
 	}
-	return &API{opts: o, log: o.Logger, document: doc, stanzaMax: limit, limiters: xsync.NewMap[string, *rate.Limiter]()}, nil
+	limits, err := newLimiters(o.Rate)
+	if err != nil {
+		return nil, err
+	}
+	a := &API{
+		opts: o, log: o.Logger, started: time.Now(), stanzaMax: limit, limits: limits,
+		anyOrigin: slices.Contains(o.Origins, "*"), ids: newRequestIDs(), edits: stripes{seed: maphash.MakeSeed()},
+	}
+	a.table = a.routes()
+	doc, schemas := a.openAPI()
+	a.schemas = schemas
+	if a.document, err = marshal(doc); err != nil {
+		return nil, err
+	}
+	a.etag = etagOf(a.document)
+	return a, nil
+}
+
+// routes are those of the tables, in the order of the document.
+func (a *API) routes() []route {
+	return slices.Concat(
+		a.accountRoutes(), a.sessionRoutes(), a.rosterRoutes(), a.archiveRoutes(),
+		a.webhookRoutes(), a.tokenRoutes(), a.auditRoutes(), a.statsRoutes(),
+	)
 }
 
 // Mount registers the interface on r, which stands for its path: use it as
 // r.Route("/api/v1", api.Mount).
 func (a *API) Mount(r chi.Router) {
-	r.Use(a.middlewares()...)
-	r.Post("/messages", a.postMessage)
-	get(r, "/webhooks", a.getWebhooks)
-	get(r, "/openapi.json", a.getDocument)
-	a.mountDevices(r)
+	r.Use(a.edge)
+	a.mountMessages(r)
+	r.Group(func(r chi.Router) {
+		r.Use(compress)
+		for _, rt := range a.table {
+			a.mount(r, rt)
+		}
+		a.mountDocs(r)
+	})
 	r.NotFound(func(w http.ResponseWriter, _ *http.Request) {
 		problem(http.StatusNotFound, "There is nothing at this path.").write(w)
 	})
 	r.MethodNotAllowed(func(w http.ResponseWriter, rq *http.Request) {
 		// RFC 9110 §15.5.6: the answer names the methods that are allowed.
 		if rc := chi.RouteContext(rq.Context()); rc != nil && rc.Routes != nil {
+			path := rq.URL.Path
+			if rq.URL.RawPath != "" {
+				path = rq.URL.RawPath // it is what was routed
+			}
 			var allow []string
-			for _, m := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodDelete} {
-				if rc.Routes.Match(chi.NewRouteContext(), m, rq.URL.Path) {
+			for _, m := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodDelete} {
+				if rc.Routes.Match(chi.NewRouteContext(), m, path) {
 					allow = append(allow, m)
 				}
 			}
@@ -131,118 +190,9 @@ func (a *API) Mount(r chi.Router) {
 	})
 }
 
-// middlewares are what every request goes through, outermost first.
-func (a *API) middlewares() chi.Middlewares {
-	var all chi.Middlewares
-	if len(a.opts.Origins) > 0 {
-		all = append(all, a.cors)
-	}
-	return all
-}
-
-// Direct returns h with the requests that programs make by the thousand taken past
-// it: a router copies a request to keep its own state with it, which is a twentieth
-// of what sending a message costs. The interface is mounted at prefix in h.
-func (a *API) Direct(prefix string, h http.Handler) http.Handler {
-	post := a.middlewares().HandlerFunc(a.postMessage)
-	path := prefix + "/messages"
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodPost && r.URL.Path == path {
-			post.ServeHTTP(w, r)
-			return
-		}
-		h.ServeHTTP(w, r)
-	})
-}
-
 // get registers a handler for GET and HEAD (RFC 9110 §9.1: every resource has
 // both); net/http keeps the content of the latter back.
 func get(r chi.Router, path string, h http.HandlerFunc) {
 	r.Get(path, h)
 	r.Head(path, h)
-}
-
-func (a *API) getDocument(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(a.document)
-}
-
-// challenge is the start of WWW-Authenticate (RFC 6750 §3).
-const challenge = `Bearer realm="trivium"`
-
-// authenticate returns the token of a request, or the problem: it looks at the
-// Authorization header and nothing else (RFC 6750 §2.1).
-func (a *API) authenticate(w http.ResponseWriter, r *http.Request) (auth.Token, *Problem) {
-	header := r.Header["Authorization"]
-	if len(header) != 1 {
-		w.Header()["Www-Authenticate"] = []string{challenge}
-		return auth.Token{}, problem(http.StatusUnauthorized, "A bearer token is needed.")
-	}
-	scheme, secret, _ := strings.Cut(header[0], " ")
-	if !strings.EqualFold(scheme, "Bearer") {
-		w.Header()["Www-Authenticate"] = []string{challenge}
-		return auth.Token{}, problem(http.StatusUnauthorized, "A bearer token is needed.")
-	}
-	t, err := a.opts.Auth.CheckToken(r.Context(), secret)
-	switch {
-	case errors.Is(err, auth.ErrToken):
-		w.Header()["Www-Authenticate"] = []string{challenge + `, error="invalid_token"`} // RFC 6750 §3.1
-		return t, problem(http.StatusUnauthorized, "The token is not valid.")
-	case err != nil:
-		a.log.Error("token not checked", "err", err)
-		p, _ := problemOf(err)
-		return t, p
-	}
-	if a.opts.Rate > 0 {
-		l, _ := a.limiters.LoadOrCompute(t.ID, func() (*rate.Limiter, bool) {
-			return rate.NewLimiter(rate.Limit(a.opts.Rate), a.opts.Rate), false
-		})
-		if !l.Allow() {
-			w.Header().Set("Retry-After", "1")
-			return t, problem(http.StatusTooManyRequests, "")
-		}
-	}
-	return t, nil
-}
-
-// cors lets pages of configured origins in. Credentials of the browser are never
-// allowed: tokens travel in a header that the page sets.
-func (a *API) cors(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h := w.Header()
-		any := slices.Contains(a.opts.Origins, "*")
-		if !any {
-			h.Add("Vary", "Origin")
-		}
-		origin := r.Header.Get("Origin")
-		switch {
-		case origin == "":
-		case any:
-			h.Set("Access-Control-Allow-Origin", "*")
-		case slices.Contains(a.opts.Origins, origin):
-			h.Set("Access-Control-Allow-Origin", origin)
-		default:
-			origin = ""
-		}
-		if origin != "" && r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
-			h.Set("Access-Control-Allow-Methods", "GET, POST, DELETE")
-			h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type")
-			h.Set("Access-Control-Max-Age", "600")
-			w.WriteHeader(http.StatusNoContent)
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-func (a *API) getWebhooks(w http.ResponseWriter, r *http.Request) {
-	if _, p := a.authenticate(w, r); p != nil {
-		p.write(w)
-		return
-	}
-	list := WebhookList{Webhooks: []webhook.Status{}}
-	if a.opts.Webhooks != nil {
-		list.Webhooks = append(list.Webhooks, a.opts.Webhooks()...)
-	}
-	writeJSON(w, http.StatusOK, &list)
 }

@@ -4,24 +4,20 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"path"
 	"reflect"
+	"regexp"
 	"strconv"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"trivium/httpapi/message"
+	"trivium/httpapi/event"
 	"trivium/httpapi/webhook"
 )
 
-// document returns the OpenAPI 3.1 description as JSON. The schemas are made
-// from the Go types that the handlers read and write.
-//
-// The handlers themselves are plain: they look at the token before the body, take
-// XML too, are stricter about JSON, and need no global error hook. It costs the
-// same (BenchmarkPost). That they do what the document says is tested.
-func document(o Options) ([]byte, error) {
-	doc, _ := openAPI(o)
+// marshal returns an OpenAPI 3.1 document as JSON.
+func marshal(doc *huma.OpenAPI) ([]byte, error) {
 	raw, err := json.MarshalIndent(doc, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("httpapi: OpenAPI document: %w", err)
@@ -35,10 +31,28 @@ const (
 	problemType = "application/problem+json"
 )
 
-func openAPI(o Options) (*huma.OpenAPI, huma.Registry) {
-	schemas := huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer)
+// schemaName names types of other packages after these too.
+func schemaName(t reflect.Type, hint string) string {
+	name := huma.DefaultSchemaNamer(t, hint)
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	pkg := path.Base(t.PkgPath())
+	if pkg == "." || pkg == "httpapi" || strings.HasPrefix(strings.ToLower(name), pkg) {
+		return name
+	}
+	return strings.ToUpper(pkg[:1]) + pkg[1:] + name
+}
+
+// needsToken is the security of every operation.
+var needsToken = []map[string][]string{{"token": {}}}
+
+// openAPI returns the description of the interface. The schemas are made from the
+// Go types that the handlers read and write.
+func (a *API) openAPI() (*huma.OpenAPI, huma.Registry) {
+	schemas := huma.NewMapRegistry("#/components/schemas/", schemaName)
 	ref := func(v any) *huma.Schema { return schemas.Schema(reflect.TypeOf(v), true, "") }
-	version := o.Version
+	version := a.opts.Version
 	if version == "" {
 		version = "unknown"
 	}
@@ -46,17 +60,20 @@ func openAPI(o Options) (*huma.OpenAPI, huma.Registry) {
 		OpenAPI: "3.1.0",
 		Info: &huma.Info{
 			Title: "Trivium REST interface", Version: version,
-			Description: "Send messages to XMPP users, and get theirs by webhook. Errors are problem documents (RFC 9457).",
+			Description: "Send messages to XMPP users, follow what happens as a stream of events or by webhook, and manage accounts, gateways and tokens.\n\n" +
+				"Errors are problem documents (RFC 9457). Every answer has an `X-Request-Id`, which a request may choose. " +
+				"Lists come in pages: `next` of one is the parameter `after` of the following. Where an answer has an `ETag`, what changes the resource may " +
+				"have `If-Match` or `If-None-Match`. Bodies and answers may be gzip. A token needs a scope for what it does: `send:PATTERN` to speak for " +
+				"addresses, `read:PATTERN` to see what is theirs, `admin:HOST` to administer a virtual host or `admin:*` the server.",
 		},
 		Servers: []*huma.Server{{URL: "/api/v1"}},
 		Components: &huma.Components{
 			Schemas: schemas,
 			SecuritySchemes: map[string]*huma.SecurityScheme{
-				"token": {Type: "http", Scheme: "bearer", Description: "A token that was made with `trivium token add`."},
+				"token": {Type: "http", Scheme: "bearer", Description: "A token that was made with `trivium token add` or POST /tokens, or a JWT of an issuer that the server trusts."},
 			},
 		},
 	}
-	security := []map[string][]string{{"token": {}}}
 	problems := func(codes map[int]string) map[string]*huma.Response {
 		list := map[string]*huma.Response{}
 		for code, text := range codes {
@@ -67,62 +84,123 @@ func openAPI(o Options) (*huma.OpenAPI, huma.Registry) {
 		}
 		return list
 	}
-	const noToken = "There is no valid token."
-
-	var table strings.Builder
-	for _, e := range statusOf {
-		fmt.Fprintf(&table, "\n| %s | %d |", e.condition, e.status)
+	describeMessages(doc, ref, problems)
+	for _, rt := range a.table {
+		doc.AddOperation(rt.operation(ref, problems))
 	}
-	send := problems(map[int]string{
-		400: "The body is not JSON in UTF-8.",
-		401: noToken,
-		403: "The token may not send as this address, or the message was forbidden on its way.",
-		404: "Nobody takes messages at this address.",
-		409: "The message conflicts with something (conflict, unexpected-request).",
-		410: "The address is no longer in use.",
-		413: "The request is larger than the server allows.",
-		415: "The body is neither JSON nor XML, or it has a content coding.",
-		422: "A field is missing or cannot be sent; `errors` tells which.",
+	describePosts(doc, ref)
+	return doc, schemas
+}
+
+var (
+	inPath = regexp.MustCompile(`\{([a-z]+)\}`)
+	// texts of the parts of paths.
+	parts = map[string]string{
+		"account":  "The bare address of an account.",
+		"resource": "The resource of a session.",
+		"id":       "The id, from the list.",
+		"contact":  "The address of a contact.",
+		"name":     "The name of a webhook endpoint.",
+		"domain":   "The domain of a gateway.",
+		"user":     "The bare address of a user.",
+		"jid":      "An address.",
+	}
+	formats = map[string]string{"account": "xmpp-account", "contact": "xmpp-jid", "user": "xmpp-jid", "jid": "xmpp-jid", "domain": "xmpp-domain"}
+)
+
+// operation tells of a route.
+func (rt *route) operation(ref func(any) *huma.Schema, problems func(map[int]string) map[string]*huma.Response) *huma.Operation {
+	op := &huma.Operation{
+		Method: rt.method, Path: rt.path, OperationID: rt.id, Summary: rt.summary, Description: rt.text, Security: needsToken,
+		Tags: []string{strings.SplitN(rt.path, "/", 3)[1]},
+	}
+	codes := map[int]string{
+		401: "There is no valid token.",
+		403: "The token lacks a scope, which `WWW-Authenticate` names.",
 		429: "The token has made too many requests; `Retry-After` tells when to go on.",
 		500: "The server has failed.",
-		501: "The recipient's service does not do this.",
-		503: "The message cannot be taken now; `Retry-After` tells when to try again.",
-		504: "The message is on its way but not safe yet. It may still arrive; a retry should repeat the id.",
-	})
-	send["202"] = &huma.Response{
-		Description: "The message is safe: it has left for every device that takes it, or it is stored and survives a crash.",
-		Content:     map[string]*huma.MediaType{jsonType: {Schema: ref(Accepted{})}},
+		503: "The store cannot be asked now; `Retry-After` tells when to try again.",
 	}
-	doc.AddOperation(&huma.Operation{
-		Method: http.MethodPost, Path: "/messages", OperationID: "send-message", Summary: "Send a message",
-		Description: "When the message is refused on its way, the status follows the stanza error's condition (RFC 6120 section 8.3.3):\n\n" +
-			"| condition | status |\n|---|---|" + table.String() + "\n",
-		Security: security,
-		RequestBody: &huma.RequestBody{
-			Required:    true,
-			Description: "As XML: one `<message/>` element, in the namespace jabber:client or in none; `from` as with JSON.",
-			Content: map[string]*huma.MediaType{
-				jsonType: {Schema: ref(message.Draft{}), Example: map[string]any{
-					"to": "juliet@example.org", "body": "Art thou not Romeo, and a Montague?",
-				}},
-				xmlType: {
-					Schema:  &huma.Schema{Type: huma.TypeString},
-					Example: "<message to='juliet@example.org' type='chat'><body>Art thou not Romeo?</body></message>",
-				},
-			},
-		},
-		Responses: send,
-	})
-	list := problems(map[int]string{401: noToken, 429: "The token has made too many requests.", 503: "Tokens cannot be checked now."})
-	list["200"] = &huma.Response{
-		Description: "The endpoints, by name.",
-		Content:     map[string]*huma.MediaType{jsonType: {Schema: ref(WebhookList{})}},
+	for _, m := range inPath.FindAllStringSubmatch(rt.path, -1) {
+		text := parts[m[1]]
+		if rt.slashes && strings.HasSuffix(rt.path, m[0]) {
+			text += " Its slashes need no encoding."
+		}
+		one := 1
+		op.Parameters = append(op.Parameters, &huma.Param{
+			Name: m[1], In: "path", Required: true, Description: text,
+			Schema: &huma.Schema{Type: huma.TypeString, Format: formats[m[1]], MinLength: &one},
+		})
+		codes[404] = "There is no such thing."
 	}
-	doc.AddOperation(&huma.Operation{
-		Method: http.MethodGet, Path: "/webhooks", OperationID: "list-webhooks", Summary: "Tell the state of the webhooks",
-		Security: security, Responses: list,
-	})
-	describeDevices(doc, ref, problems)
+	op.Parameters = append(op.Parameters, rt.query...)
+	if len(rt.query) > 0 {
+		codes[400] = "The query is not as it should be; `errors` tells what is wrong."
+	}
+	if rt.gives != nil {
+		codes[406] = "No type of the answer is acceptable."
+	}
+	if rt.takes != nil {
+		codes[400] = "The request is not well-formed."
+		codes[413] = "The body is larger than the server allows."
+		codes[415] = "The body is not JSON, or has a content coding other than gzip."
+		codes[422] = "The body is not as it should be; `errors` tells what is wrong."
+		op.RequestBody = &huma.RequestBody{Required: !rt.optional, Content: map[string]*huma.MediaType{jsonType: {Schema: ref(rt.takes)}}}
+	}
+	conditional := func(name, text string) {
+		op.Parameters = append(op.Parameters, &huma.Param{Name: name, In: "header", Description: text, Schema: &huma.Schema{Type: huma.TypeString, Format: "entity-tag"}})
+	}
+	if rt.versioned && rt.method != http.MethodGet {
+		conditional("If-Match", "The ETag of what is to be changed, or `*` for anything that exists.")
+		if rt.method == http.MethodPut {
+			conditional("If-None-Match", "`*` when it must not exist yet.")
+		}
+		codes[412] = "The resource is not what If-Match or If-None-Match says."
+	}
+	for code, text := range rt.also {
+		codes[code] = text
+	}
+	op.Responses = problems(codes)
+	done := &huma.Response{Description: "It is done."}
+	status := rt.status
+	if rt.gives != nil {
+		types := rt.types
+		if types == nil {
+			types = []string{jsonType}
+		}
+		done.Description, done.Content = "The answer.", map[string]*huma.MediaType{}
+		for _, t := range types {
+			if t == jsonType {
+				done.Content[t] = &huma.MediaType{Schema: ref(rt.gives)}
+			} else {
+				done.Content[t] = &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString}}
+			}
+		}
+		if status == 0 {
+			status = http.StatusOK
+		}
+	} else if status == 0 {
+		status = http.StatusNoContent
+	}
+	if rt.versioned && rt.gives != nil {
+		done.Headers = map[string]*huma.Param{"ETag": {Description: "The validator for If-Match and If-None-Match.", Schema: &huma.Schema{Type: huma.TypeString}}}
+		if rt.method == http.MethodGet {
+			conditional("If-None-Match", "The ETag of an answer that the client has.")
+			op.Responses["304"] = &huma.Response{Description: "The answer that the client has is still true."}
+		}
+		if rt.method == http.MethodPut {
+			op.Responses["201"] = &huma.Response{Description: "It was made.", Content: done.Content, Headers: done.Headers}
+		}
+	}
+	if status == http.StatusCreated {
+		done.Headers = map[string]*huma.Param{"Location": {Description: "Where it is.", Schema: &huma.Schema{Type: huma.TypeString, Format: "uri-reference"}}}
+	}
+	op.Responses[strconv.Itoa(status)] = done
+	return op
+}
+
+// describePosts adds what is posted to webhook endpoints.
+func describePosts(doc *huma.OpenAPI, ref func(any) *huma.Schema) {
 	header := func(name, text string) *huma.Param {
 		return &huma.Param{Name: name, In: "header", Required: true, Description: text, Schema: &huma.Schema{Type: huma.TypeString}}
 	}
@@ -135,7 +213,7 @@ func openAPI(o Options) (*huma.OpenAPI, huma.Registry) {
 			header("webhook-timestamp", "When this attempt was made, in seconds since 1970."),
 			header("webhook-signature", "One or more signatures, v1,base64, with spaces between."),
 		},
-		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{jsonType: {Schema: ref(webhook.Event{})}}},
+		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{jsonType: {Schema: ref(event.Envelope{})}}},
 		Responses: map[string]*huma.Response{"2XX": {
 			Description: "The message is taken. What is answered is delivered as the recipient's reply.",
 			Content: map[string]*huma.MediaType{
@@ -144,5 +222,4 @@ func openAPI(o Options) (*huma.OpenAPI, huma.Registry) {
 			},
 		}},
 	}}}
-	return doc, schemas
 }

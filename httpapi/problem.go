@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strconv"
 
+	"trivium/core/auth/bearer"
 	"trivium/core/stanza"
 	"trivium/core/store"
 	"trivium/httpapi/message"
@@ -18,10 +19,14 @@ type Problem struct {
 	Title     string  `json:"title" doc:"The same for every problem of the type." example:"service-unavailable"`
 	Status    int     `json:"status" doc:"The HTTP status code." minimum:"400" maximum:"599"`
 	Detail    string  `json:"detail,omitempty" doc:"What happened here, for people."`
+	Instance  string  `json:"instance,omitempty" format:"uri" doc:"The request, by its X-Request-Id." example:"urn:x-trivium:request:5b0c6a1f0e2d4c38"`
 	Condition string  `json:"condition,omitempty" doc:"The stanza error condition of RFC 6120 section 8.3.3, when the message was refused on its way." example:"service-unavailable"`
 	ErrorType string  `json:"error_type,omitempty" enum:"auth,cancel,continue,modify,wait" doc:"What the sender may do about it (RFC 6120 section 8.3.2)."`
 	Errors    []Fault `json:"errors,omitempty" doc:"What is wrong with the request."`
 }
+
+// Error lets a handler return the document.
+func (p *Problem) Error() string { return "httpapi: " + p.Title + ": " + p.Detail }
 
 // Fault says what is wrong with one part of a request.
 type Fault struct {
@@ -100,7 +105,12 @@ func problemOf(err error) (p *Problem, ours bool) {
 		}, refused.Condition == stanza.InternalServerError
 	case errors.Is(err, store.ErrBusy), errors.Is(err, store.ErrFull), errors.Is(err, store.ErrIO),
 		errors.Is(err, store.ErrLocked), errors.Is(err, store.ErrClosed):
-		return problem(http.StatusServiceUnavailable, "The message cannot be stored now."), true
+		return problem(http.StatusServiceUnavailable, "The store cannot be used now."), true
+	case errors.Is(err, bearer.ErrUnavailable):
+		return problem(http.StatusServiceUnavailable, "The issuer of the token cannot be asked now."), true
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return problem(http.StatusGatewayTimeout, "There was no answer in time."), false
 	}
 	if errors.Is(err, context.Canceled) {
 		return problem(http.StatusGatewayTimeout, "The request was given up."), false // and nobody reads this
@@ -113,7 +123,11 @@ func problemOf(err error) (p *Problem, ours bool) {
 const retryAfter = 5
 
 func (p *Problem) write(w http.ResponseWriter) {
-	body, err := json.Marshal(p)
+	told := *p // p may be shared
+	if id := requestID(w); id != "" {
+		told.Instance = "urn:x-trivium:request:" + id
+	}
+	body, err := json.Marshal(&told)
 	if err != nil {
 		panic(err) // strings and numbers
 	}

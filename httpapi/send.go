@@ -16,7 +16,6 @@ import (
 	"trivium/core/router"
 	"trivium/core/stanza"
 	"trivium/httpapi/message"
-	"trivium/httpapi/webhook"
 )
 
 // Accepted is the answer to a message that is safe.
@@ -24,11 +23,6 @@ type Accepted struct {
 	ID     string `json:"id" doc:"The stanza's id." example:"F6QJ3GMSMSZFQR7GNS5GBCKHB4"`
 	To     string `json:"to" doc:"The recipient's address in its normal form." example:"juliet@example.org"`
 	Status string `json:"status" enum:"accepted" doc:"The message has left for every device of the recipient that takes it, or it is stored."`
-}
-
-// WebhookList is the state of the webhook endpoints.
-type WebhookList struct {
-	Webhooks []webhook.Status `json:"webhooks"`
 }
 
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
@@ -215,7 +209,7 @@ func defaultSender(token *auth.Token) (jid.JID, error) {
 // domain we serve and, where the domain has accounts, one of them.
 func (a *API) maySend(w http.ResponseWriter, r *http.Request, token *auth.Token, from jid.JID) (*Problem, error) {
 	if !token.MaySend(from) || !a.opts.Router.Serves(from.Domain()) {
-		return noScope(w, "The token may not send from this address."), nil
+		return noScope(w, "The token may not send from this address.", sendAs(from)), nil
 	}
 	if from.Local() != "" && a.opts.Router.Hosts(from.Domain()) {
 		ok, err := a.opts.Exists(r.Context(), from.Bare())
@@ -227,12 +221,6 @@ func (a *API) maySend(w http.ResponseWriter, r *http.Request, token *auth.Token,
 		}
 	}
 	return nil, nil
-}
-
-// noScope is RFC 6750 §3.1, insufficient_scope.
-func noScope(w http.ResponseWriter, detail string) *Problem {
-	w.Header()["Www-Authenticate"] = []string{challenge + `, error="insufficient_scope"`}
-	return problem(http.StatusForbidden, detail)
 }
 
 // send routes the message and waits until it is safe.
