@@ -31,9 +31,10 @@ type bench struct {
 
 	profileWindow func() // called when a run's measured window opens, nil if it is not profiled
 
-	cert    *certificate
-	servers []*server
-	records records
+	cert     *certificate
+	receiver *receiver // of webhooks
+	servers  []*server
+	records  records
 }
 
 // errUnsupported says that a server lacks what a scenario needs: no failure.
@@ -133,6 +134,10 @@ func (b *bench) run(ctx context.Context) error {
 	if b.cert, err = newCertificate(); err != nil {
 		return err
 	}
+	if b.receiver, err = newReceiver(); err != nil {
+		return err
+	}
+	defer b.receiver.close()
 	b.records.Machine = describeMachine()
 	b.records.Options = fmt.Sprintf("rounds %d, duration %s, idle %d, offline %d, write %s", b.rounds, b.duration, b.idle, b.offline, b.write)
 	b.records.Versions = map[string]string{}

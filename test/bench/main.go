@@ -11,6 +11,7 @@
 //	go run ./test/bench -quick               # a smoke run of less than a minute
 //	go run ./test/bench -scenarios chat-tcp-32,chat-tcp-1 -servers trivium,relay
 //	go run ./test/bench -scenarios sessions -rounds 1 -duration 1s -idle 500   # about four minutes
+//	go run ./test/bench -scenarios bridge -rounds 3      # about three minutes
 //	go run ./test/bench report -json test/artifacts/bench.json -out docs/performance.md
 package main
 
@@ -104,7 +105,7 @@ const (
 func measureCommand(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	b := &bench{}
-	names := flags.String("scenarios", "all", "comma-separated `names`, or all, or sessions; see the list command")
+	names := flags.String("scenarios", "all", "comma-separated `names`, or all, or sessions, or bridge; see the list command")
 	servers := flags.String("servers", "trivium,ejabberd,prosody,relay", "comma-separated `names`, in the order of each round")
 	quick := flags.Bool("quick", false, "smoke run: one round, small counts, less than a minute; its figures mean little")
 	flags.IntVar(&b.rounds, "rounds", 5, "`rounds` of each scenario")
@@ -179,6 +180,7 @@ func renice(n int) error {
 // groups are names for several scenarios.
 var groups = map[string]string{
 	"sessions": "sm-*,archive-*,login-fast*,hibernated", // what outlives a connection
+	"bridge":   "rest,rest-new,webhook,sse,cpim",        // ways between XMPP and programs or other systems
 }
 
 func chooseScenarios(names string) ([]scenario, error) {

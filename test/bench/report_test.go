@@ -23,7 +23,8 @@ func TestVerdict(t *testing.T) {
 		result("chat-tcp-1", "trivium", 1, "cpu_us", 12), result("chat-tcp-1", "ejabberd", 1, "cpu_us", 56),
 		result("chat-tcp-1", "relay", 1, "cpu_us", 8),
 		result("login-tcp", "trivium", 1, "cpu_ms", 0.2),
-		result("rest", "trivium", 1, "cpu_us", 20),
+		result("rest-new", "trivium", 1, "cpu_us", 20),
+		result("webhook", "trivium", 1, "per_second", 4000),
 		result("presence", "trivium", 1, "cpu_us", 1), result("presence", "ejabberd", 1, "cpu_us", 30),
 		result("chat-ws-32", "trivium", 1, "cpu_us", 1), result("chat-ws-32", "ejabberd", 1, "cpu_us", 60),
 		result("latency-1000", "trivium", 1, "p99_ms", 0.5),
@@ -44,7 +45,8 @@ func TestVerdict(t *testing.T) {
 		{"chat-tcp-32", 3.9, true, false, "**missed** by 3 %"}, // the median 4 against a tenth of the better peer's 39
 		{"chat-tcp-1", 12.8, true, true, "met"},                // 1.6 times the relay's 8
 		{"login-tcp", 0.25, true, true, "met"},
-		{"rest", 0, false, false, "not measured"},                // no peer in the run
+		{"rest-new", 0, false, false, "not measured"},            // no peer in the run
+		{"webhook", 5000, true, false, "**missed** by 20 %"},     // a lower bound
 		{"presence", 5, true, false, "**not valid**: 3 lost"},    // good figures of a server that loses do not count
 		{"chat-ws-32", 5, true, false, "**failed** in 1 rounds"}, // nor of one that fails at times
 		// The relay's own rounds differ fivefold: a verdict on noise.
@@ -52,7 +54,7 @@ func TestVerdict(t *testing.T) {
 		{"idle-tcp", 9, false, false, "not measured"},
 	} {
 		for _, f := range figures() {
-			if f.scenario != tt.scenario {
+			if f.scenario != tt.scenario || f.scenario == "webhook" && f.metric != "per_second" {
 				continue
 			}
 			v := r.verdict(f)
@@ -100,7 +102,7 @@ func TestFiguresHaveScenarios(t *testing.T) {
 			t.Errorf("figure %q: no scenario %q", f.title, f.scenario)
 		}
 		g := f.goal
-		if n := btoi(g.ofPeer > 0) + btoi(g.ofRelay > 0) + btoi(g.own != "") + btoi(g.value > 0); n != 1 {
+		if n := btoi(g.ofPeer > 0) + btoi(g.ofRelay > 0) + btoi(g.own != "") + btoi(g.value > 0) + btoi(g.least > 0); n != 1 {
 			t.Errorf("figure %q has %d goals, want 1", f.title, n)
 		}
 	}

@@ -2,9 +2,11 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"net"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,9 +14,13 @@ import (
 
 const restConnections = 8
 
-// runREST posts messages to online users over persistent HTTP connections, each
-// with one request under way.
-func runREST(ctx context.Context, b *bench, s *server) (*outcome, error) {
+// restLoad posts messages to online users, each poster with one request under way.
+type restLoad struct {
+	fresh bool // each request has a connection of its own
+	keyed bool // each request has an Idempotency-Key of its own
+}
+
+func (l restLoad) run(ctx context.Context, b *bench, s *server) (*outcome, error) {
 	if s.rest("", "", "") == nil {
 		return nil, fmt.Errorf("%w: no bundled REST interface", errUnsupported)
 	}
@@ -34,24 +40,19 @@ func runREST(ctx context.Context, b *bench, s *server) (*outcome, error) {
 		}
 		readers.Go(func() { countMessages(o, &received) })
 	}
-	conns := make([]net.Conn, 0, restConnections)
+	ctx, cancel := context.WithCancel(ctx)
 	defer func() {
-		for _, c := range conns {
-			_ = c.Close()
-		}
+		cancel()
 		posters.Wait()
 	}()
 	problem := make(chan error, restConnections)
 	for _, o := range online {
-		var dialer net.Dialer
-		conn, err := dialer.DialContext(ctx, "tcp", s.ep.http)
-		if err != nil {
-			return nil, err
+		p := &poster{address: s.ep.http, request: s.rest(from, o.jid, body("sent over HTTP ")), fresh: l.fresh}
+		if l.keyed {
+			p.addKey()
 		}
-		conns = append(conns, conn)
-		request := s.rest(from, o.jid, body("sent over HTTP "))
 		posters.Go(func() {
-			if err := postLoop(conn, request, &stop, &posted, &failed); err != nil && !stop.Load() {
+			if err := p.loop(ctx, &stop, &posted, &failed); err != nil && !stop.Load() {
 				problem <- err
 			}
 		})
@@ -94,29 +95,84 @@ func runREST(ctx context.Context, b *bench, s *server) (*outcome, error) {
 	}, nil
 }
 
-// postLoop sends the same request until stop is set. An answer that is no success
-// is counted; the first one is returned as an error when nothing succeeds at all.
-func postLoop(conn net.Conn, request []byte, stop *atomic.Bool, posted, failed *atomic.Int64) error {
-	br := bufio.NewReader(conn)
-	var answer []byte
-	for n := 0; !stop.Load(); n++ {
-		if err := conn.SetDeadline(time.Now().Add(setupTimeout)); err != nil {
-			return err
-		}
-		if _, err := conn.Write(request); err != nil {
-			return err
-		}
-		status, text, err := readHTTPResponse(br, answer[:0])
+// poster sends one request again and again.
+type poster struct {
+	address string
+	request []byte
+	key     []byte // the part of request that is another each time, or nil
+	fresh   bool
+}
+
+// keyDigits is the length of the part of a key that counts.
+const keyDigits = 10
+
+var keySerial atomic.Int64
+
+// addKey gives the request an Idempotency-Key behind its first line.
+func (p *poster) addKey() {
+	line, rest, _ := bytes.Cut(p.request, []byte("\r\n"))
+	start := fmt.Appendf(nil, "%s\r\nIdempotency-Key: \"bench-%d-", line, time.Now().UnixNano())
+	p.request = fmt.Appendf(nil, "%s%0*d\"\r\n%s", start, keyDigits, 0, rest)
+	p.key = p.request[len(start) : len(start)+keyDigits]
+}
+
+// next makes the request one that was not sent before.
+func (p *poster) next() {
+	if p.key == nil {
+		return
+	}
+	var digits [20]byte
+	n := strconv.AppendInt(digits[:0], keySerial.Add(1), 10)
+	copy(p.key[keyDigits-len(n):], n)
+}
+
+// loop sends the request until stop is set. An answer that is no success is
+// counted; the first one is returned as an error when nothing succeeds at all.
+func (p *poster) loop(ctx context.Context, stop *atomic.Bool, posted, failed *atomic.Int64) error {
+	for n := 0; !stop.Load(); {
+		err := p.connection(ctx, func(status int, text []byte) (more bool, err error) {
+			n++
+			posted.Add(1)
+			if status != 200 && status != 202 {
+				failed.Add(1)
+				if n == 1 {
+					return false, fmt.Errorf("status %d: %.300s", status, text)
+				}
+			}
+			return !p.fresh && !stop.Load(), nil
+		})
 		if err != nil {
 			return err
 		}
-		answer = text
-		posted.Add(1)
-		if status != 200 && status != 202 {
-			failed.Add(1)
-			if n == 0 {
-				return fmt.Errorf("status %d: %.300s", status, text)
-			}
+	}
+	return nil
+}
+
+// connection sends the request over a connection until answered wants no more.
+func (p *poster) connection(ctx context.Context, answered func(status int, text []byte) (more bool, err error)) error {
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "tcp", p.address)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	br := bufio.NewReader(conn)
+	var answer []byte
+	for more := true; more; {
+		if err := conn.SetDeadline(time.Now().Add(setupTimeout)); err != nil {
+			return err
+		}
+		p.next()
+		if _, err := conn.Write(p.request); err != nil {
+			return err
+		}
+		var status int
+		if status, answer, err = readHTTPResponse(br, answer[:0]); err != nil {
+			return err
+		}
+		if more, err = answered(status, answer); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -69,7 +69,16 @@ func scenarios() []scenario {
 		{name: "chat-bosh-32", title: "Chat, BOSH, " + pairs + ", window 32", run: talk(roadBOSH, 32)},
 		{name: "presence", title: fmt.Sprintf("Presence change to %d online contacts", presenceContacts), run: runPresence},
 		{name: "offline", title: "Offline messages: store, and deliver at login", run: runOffline},
-		{name: "rest", title: "REST send to an online user", run: runREST},
+		{
+			name: "rest", title: "REST send to an online user", run: restLoad{}.run,
+			also: []variant{{name: "trivium idempotent", server: "trivium", run: restLoad{keyed: true}.run}},
+		},
+		{name: "rest-new", title: "REST send to an online user, a connection for each", run: restLoad{fresh: true}.run},
+		{
+			name: "webhook", title: fmt.Sprintf("Webhook deliveries, %d conversations, %d messages under way", hookTalks, hookWindow),
+			setup: setup{gateway: true}, run: runWebhook,
+		},
+		{name: "cpim", title: "Message/CPIM and PIDF, in the load client", run: runCPIM},
 		{name: "login-tcp", title: "Login with SCRAM-SHA-256, TCP without TLS", run: logins(roadTCP)},
 		{name: "login-tls", title: "Login with SCRAM-SHA-256, Direct TLS", run: logins(roadDirectTLS)},
 		{

@@ -55,6 +55,7 @@ type setup struct {
 	store      string // of the archive: "" is the driver's first choice
 	proxied    bool   // a proxy speaks TLS with the clients that come over HTTP
 	unpromised bool   // Trivium acknowledges without waiting for the disk
+	gateway    bool   // Trivium posts messages to a gateway domain to the load client
 }
 
 // server is one running driver.

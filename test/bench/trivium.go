@@ -21,6 +21,7 @@ type trivium struct {
 	accounts []string
 	ep       endpoint
 	token    string
+	hook     string // where webhooks are posted to
 }
 
 func (*trivium) name() string { return "trivium" }
@@ -44,6 +45,9 @@ limits: {connections_per_address: 0, unauthenticated_per_address: 0, rate_bytes:
 sasl: {iterations: 4096}
 `
 
+// hookSecret signs the posts: "a key for posts over loopback".
+const hookSecret = "whsec_YSBrZXkgZm9yIHBvc3RzIG92ZXIgbG9vcGJhY2s="
+
 // configured returns the configuration of a setup.
 // Stream management is always there, and clients that do not ask for it do not pay
 // for it.
@@ -55,6 +59,9 @@ func (t *trivium) configured(su setup) string {
 	text := strings.ReplaceAll(t.text, "{proxied}", proxied)
 	if !su.archive { // the peers have none then
 		text += "archive: {default: never}\n"
+	}
+	if su.gateway {
+		text += fmt.Sprintf("webhooks:\n  - {name: bench, url: %q, domains: [%s], allow_private: true, secrets: [%s]}\n", t.hook, gatewayDomain, hookSecret)
 	}
 	if su.unpromised {
 		text += "stream_management: {promise: false}\n"
@@ -74,7 +81,7 @@ func (t *trivium) prepare(_ context.Context, b *bench, dir string, accounts []st
 	if err != nil {
 		return endpoint{}, err
 	}
-	t.binary, t.dir, t.accounts = path, dir, accounts
+	t.binary, t.dir, t.accounts, t.hook = path, dir, accounts, b.receiver.url()
 	t.config = filepath.Join(dir, "trivium.yaml")
 	t.ep = endpoint{
 		tcp: local(ports[0]), direct: local(ports[1]), http: local(ports[2]),

@@ -23,12 +23,16 @@ func TestTriviumConfig(t *testing.T) {
 	if b.cert, err = newCertificate(); err != nil {
 		t.Fatal(err)
 	}
+	if b.receiver, err = newReceiver(); err != nil {
+		t.Fatal(err)
+	}
+	defer b.receiver.close()
 	d := &trivium{}
 	ep, err := d.prepare(context.Background(), b, dir, users(0, 1))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, su := range []setup{managedSetup, archiveSetup, {sm: true, unpromised: true, proxied: true}} {
+	for _, su := range []setup{managedSetup, archiveSetup, {sm: true, unpromised: true, proxied: true}, {gateway: true}} {
 		if _, err := d.command(su); err != nil {
 			t.Fatal(err)
 		}
@@ -38,6 +42,9 @@ func TestTriviumConfig(t *testing.T) {
 		}
 		if archived := cfg.Archive.Default == "always"; archived != su.archive || cfg.StreamManagement.Promise == su.unpromised {
 			t.Errorf("%+v: archive %q, promise %v", su, cfg.Archive.Default, cfg.StreamManagement.Promise)
+		}
+		if hooked := len(cfg.Webhooks) == 1 && cfg.Webhooks[0].URL == b.receiver.url(); hooked != su.gateway {
+			t.Errorf("%+v: webhooks %+v", su, cfg.Webhooks)
 		}
 	}
 	if _, err := d.command(setup{}); err != nil {
