@@ -88,7 +88,9 @@ func (cmd *statsCmd) Run(c *cli) error {
 			return err
 		}
 		w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
-		row := func(name string, format string, v ...any) { fmt.Fprintf(w, "%s\t%s\n", name, fmt.Sprintf(format, v...)) }
+		row := func(name string, format string, v ...any) {
+			fmt.Fprintf(w, "%s\t%s\n", name, fmt.Sprintf(format, v...))
+		}
 		row("version", "%s", s.Version)
 		row("started", "%s, %s ago", s.Started.Format(time.RFC3339), time.Duration(s.Uptime)*time.Second)
 		for _, h := range s.Hosts {
