@@ -182,9 +182,7 @@ func (g *Gateway) put(tx *store.Tx, user jid.JID, e *entry) error {
 // been committed. It may be called in the transaction that deletes them.
 func (g *Gateway) Forget(user jid.JID) {
 	user = user.Clone()
-	g.working.Add(1)
-	go func() {
-		defer g.working.Done()
+	g.begin(func() {
 		_ = g.opt.Store.Sync(context.Background()) // fails when the store closes: nobody reads any more
 		mu := g.lock(user)
 		mu.Lock()
@@ -192,5 +190,5 @@ func (g *Gateway) Forget(user jid.JID) {
 		mu.Unlock()
 		g.presences.forget(user)
 		g.online.forget(user)
-	}()
+	})
 }

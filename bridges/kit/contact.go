@@ -2,6 +2,7 @@ package kit
 
 import (
 	"context"
+	"encoding/json"
 	"unicode/utf8"
 
 	"trivium/core/jid"
@@ -67,12 +68,17 @@ type Watched struct {
 	Contact
 }
 
+// Between is a user and a contact.
+type Between struct{ User, Contact jid.JID }
+
 // Subscriptions returns what is between users and contacts, in the order of users and
-// contacts, behind the pair given (zero: from the first). contact narrows it to one.
-func (g *Gateway) Subscriptions(ctx context.Context, contact, afterUser, afterContact jid.JID, limit int) ([]Watched, error) {
-	rows, err := g.opt.Store.Query(ctx, `SELECT account, contact, state, name FROM kit_contact
-		WHERE domain = ? AND (? = '' OR contact = ?) AND (account, contact) > (?, ?) ORDER BY account, contact LIMIT ?`,
-		g.domain.Domain(), contact.Bare().String(), contact.Bare().String(), afterUser.String(), afterContact.String(), limit)
+// contacts, those behind the pair after (zero: from the first). of narrows it to one user,
+// one contact, or both.
+func (g *Gateway) Subscriptions(ctx context.Context, of, after Between, limit int) ([]Watched, error) {
+	user, contact := of.User.Bare().String(), of.Contact.Bare().String()
+	rows, err := g.opt.Store.Query(ctx, `SELECT account, contact, state, name, groupset FROM kit_contact
+		WHERE domain = ?1 AND (?2 = '' OR account = ?2) AND (?3 = '' OR contact = ?3) AND (account, contact) > (?4, ?5)
+		ORDER BY account, contact LIMIT ?6`, g.domain.Domain(), user, contact, after.User.String(), after.Contact.String(), limit)
 	if err != nil {
 		return nil, err
 	}
@@ -81,8 +87,14 @@ func (g *Gateway) Subscriptions(ctx context.Context, contact, afterUser, afterCo
 	for rows.Next() {
 		var w Watched
 		var e entry
-		if err := rows.Scan(&w.User, &e.jid, &e.state, &e.name); err != nil {
+		var groups string
+		if err := rows.Scan(&w.User, &e.jid, &e.state, &e.name, &groups); err != nil {
 			return nil, err
+		}
+		if groups != "" {
+			if err := json.Unmarshal([]byte(groups), &e.groups); err != nil {
+				return nil, err
+			}
 		}
 		w.Contact = contactOf(&e)
 		out = append(out, w)

@@ -133,7 +133,10 @@ type Gateway struct {
 	requests  requests
 	herald    herald
 	entering  chan struct{} // a token for each registration that waits for the network
-	working   sync.WaitGroup
+
+	ending  sync.RWMutex
+	ended   bool // Run has returned: nothing is begun any more
+	working sync.WaitGroup
 }
 
 //go:embed migrations/*.sql
@@ -259,7 +262,18 @@ func (g *Gateway) send(ctx context.Context, t *router.Turn, st *stanza.Stanza) {
 // around tells whether it is any use to send a user presence: those of our own hosts
 // without a session would not see it.
 func (g *Gateway) around(user jid.JID) bool {
-	return !g.opt.Router.Hosts(user.Domain()) || user.Local() == "" || g.opt.Router.Account(user) != nil
+	return !g.opt.Router.Hosts(user.Domain()) || user.Local() == "" || g.opt.Router.Account(user.Bare()) != nil
+}
+
+// begin runs f apart, and has Run wait for it. False: the gateway has ended.
+func (g *Gateway) begin(f func()) bool {
+	g.ending.RLock()
+	defer g.ending.RUnlock()
+	if g.ended {
+		return false
+	}
+	g.working.Go(f)
+	return true
 }
 
 // Purge deletes what all gateways know of an account that is being removed. Forget

@@ -91,6 +91,9 @@ func (g *Gateway) SetUp(up bool) {
 func (g *Gateway) Run(ctx context.Context) {
 	defer func() {
 		g.requests.close()
+		g.ending.Lock()
+		g.ended = true
+		g.ending.Unlock()
 		g.working.Wait()
 	}()
 	h := &g.herald

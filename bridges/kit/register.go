@@ -169,12 +169,16 @@ func (g *Gateway) enter(f func(ctx context.Context, t *router.Turn)) error {
 	default:
 		return &stanza.Error{Type: stanza.Wait, Condition: stanza.ResourceConstraint, Text: "too many registrations are under way"}
 	}
-	g.working.Go(func() {
+	begun := g.begin(func() {
 		defer func() { <-g.entering }()
 		var t router.Turn
 		f(context.Background(), &t)
 		t.Flush()
 	})
+	if !begun {
+		<-g.entering
+		return &stanza.Error{Type: stanza.Wait, Condition: stanza.ServiceUnavailable}
+	}
 	return nil
 }
 
