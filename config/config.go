@@ -36,7 +36,7 @@ func Default() *Config {
 		Hosts:   []Host{{Domain: "localhost", Auth: defaultAuth()}},
 		DataDir: "data",
 		Store:   Store{Path: "trivium.db"},
-		Admin:   Admin{Socket: "admin.sock", Accounts: []string{}},
+		Admin:   Admin{Socket: "admin.sock", Accounts: []string{}, Audit: Audit{Keep: 90 * 24 * time.Hour, Entries: 100_000}},
 		Log:     Log{Level: "info", Format: "text"},
 		Listeners: []Listener{
 			{Kind: XMPPStartTLS, Address: ":5222", RequireTLS: true},

@@ -159,6 +159,17 @@ type Admin struct {
 	// Accounts that may do the same with ad-hoc commands (XEP-0050), as in
 	// admin@example.org.
 	Accounts []string `yaml:"accounts"`
+	// The log of who has changed what (trivium audit).
+	Audit Audit `yaml:"audit"`
+}
+
+// Audit bounds the log of who has changed what.
+type Audit struct {
+	// How long an entry is kept.
+	Keep time.Duration `yaml:"keep" range:"24h..87600h"`
+	// Entries kept; the oldest go first. What users do on their own accounts has a
+	// quarter of them.
+	Entries int `yaml:"entries" range:"1000..10000000"`
 }
 
 // Log says what is logged.

@@ -114,7 +114,9 @@ func (e *engine) build(ctx context.Context) error {
 	if err = errors.Join(err, hookErr); err != nil {
 		return err
 	}
-	if e.admin.Audit, err = admin.NewAudit(ctx, e.db, admin.AuditOptions{Logger: e.log}); err != nil {
+	if e.admin.Audit, err = admin.NewAudit(ctx, e.db, admin.AuditOptions{
+		Keep: cfg.Admin.Audit.Keep, MaxEntries: cfg.Admin.Audit.Entries, Logger: e.log,
+	}); err != nil {
 		return err
 	}
 	e.admin.Add(admin.Accounts(e.users, e.core.Modules)...)
