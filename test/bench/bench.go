@@ -25,9 +25,11 @@ type bench struct {
 	workdir       string
 	install       bool
 	triviumBinary string
-	profile       string
-	sources       sources
-	log           *slog.Logger
+	// prosodyModules is a directory of Prosody's community modules, with mod_rest.
+	prosodyModules string
+	profile        string
+	sources        sources
+	log            *slog.Logger
 
 	profileWindow func() // called when a run's measured window opens, nil if it is not profiled
 

@@ -42,7 +42,7 @@ func figures() []figure {
 		{"rest", "cpu_us", "REST send to an online user", "µs", goal{ofPeer: 1. / 6}},
 		{"rest", "cpu_us", "the same, beside a fixed bound", "µs", goal{value: 25}},
 		{"rest", "cpu_us", "REST send, idempotent and on disk", "µs", goal{row: "trivium idempotent", ofOwn: 2, own: "trivium"}},
-		{"rest-new", "cpu_us", "REST send, a connection for each", "µs", goal{ofPeer: 1. / 6}},
+		{"rest-new", "cpu_us", "REST send, a connection for each", "µs", goal{own: "ejabberd"}},
 		{"webhook", "per_second", "webhook deliveries per second", "/s", goal{least: 5000}},
 		{"webhook", "cpu_us", "webhook delivery", "µs", goal{value: 60}},
 		{"cpim", "message_out_us", "stanza to Message/CPIM object", "µs", goal{value: 5}},

@@ -118,6 +118,7 @@ func measureCommand(ctx context.Context, args []string) error {
 	flags.StringVar(&b.workdir, "workdir", "", "`directory` for the servers' data, removed afterwards (default: a temporary one)")
 	flags.BoolVar(&b.install, "install", true, "let apt-get install a missing peer, when run as root")
 	flags.StringVar(&b.triviumBinary, "trivium", "bin/trivium", "Trivium's built `binary`")
+	flags.StringVar(&b.prosodyModules, "prosody-modules", "", "`directory` of Prosody's community modules: with mod_rest in it the REST scenarios have Prosody too")
 	flags.StringVar(&b.profile, "profile", "", "after the rounds run each scenario once more on Trivium and fetch a CPU profile from this pprof `URL`:"+
 		" admin for the admin socket, or http://host:port/debug/pprof, or unix:/path/to/socket:/debug/pprof")
 	src := sourceFlags(flags)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/hex"
 	"fmt"
 	"os"
@@ -13,12 +14,15 @@ import (
 )
 
 // prosody runs Debian's package: no limits module, internal storage, hashed
-// SCRAM-SHA-256 passwords, the modules that match what Trivium has. Debian's
-// Prosody bundles no REST module.
+// SCRAM-SHA-256 passwords, the modules that match what Trivium has. No package of
+// Debian's has its REST module: that comes from a directory of community modules,
+// when there is one.
 type prosody struct {
-	dir     string
-	config  string // with {modules} and {options} of the setup
-	account *account
+	dir       string
+	config    string // with {modules} and {options} of the setup
+	community string // directory with mod_rest, "" if there is none
+	http      string // host:port
+	account   *account
 }
 
 func (*prosody) name() string { return "prosody" }
@@ -70,12 +74,16 @@ sql = { driver = "SQLite3"; database = "archive.db"; }
 
 func (p *prosody) configured(su setup) string {
 	modules, options := "", ""
+	if p.community != "" {
+		modules += ` "rest";`
+		options += fmt.Sprintf("plugin_paths = { %q }\n", p.community)
+	}
 	if su.sm {
 		modules += ` "smacks";`
 	}
 	if su.archive {
 		modules += ` "mam";`
-		options = prosodyArchive
+		options += prosodyArchive
 		if su.store == storeSQLite {
 			options += prosodySQL
 		}
@@ -92,6 +100,9 @@ func (p *prosody) prepare(ctx context.Context, b *bench, dir string, accounts []
 		return endpoint{}, err
 	}
 	p.dir, p.account = dir, systemAccount("prosody")
+	if err := p.findREST(b.prosodyModules); err != nil {
+		return endpoint{}, err
+	}
 	p.config = strings.NewReplacer("{dir}", dir, "{tcp}", fmt.Sprint(ports[0]), "{direct}", fmt.Sprint(ports[1]),
 		"{http}", fmt.Sprint(ports[2])).Replace(prosodyConfig)
 	if err := b.cert.write(dir); err != nil {
@@ -100,11 +111,44 @@ func (p *prosody) prepare(ctx context.Context, b *bench, dir string, accounts []
 	if err := p.writeAccounts(accounts); err != nil {
 		return endpoint{}, err
 	}
+	if err := p.writeToken(); err != nil {
+		return endpoint{}, err
+	}
+	p.http = local(ports[2])
 	ep := endpoint{
-		tcp: local(ports[0]), direct: local(ports[1]), http: local(ports[2]),
+		tcp: local(ports[0]), direct: local(ports[1]), http: p.http,
 		ws: "/xmpp-websocket", bosh: "/http-bind",
 	}
 	return ep, p.account.own(dir)
+}
+
+// findREST takes mod_rest from a directory of community modules; "" is none.
+func (p *prosody) findREST(community string) (err error) {
+	if community == "" {
+		return nil
+	}
+	if p.community, err = filepath.Abs(community); err == nil {
+		_, err = os.Stat(filepath.Join(p.community, "mod_rest", "mod_rest.lua"))
+	}
+	return err
+}
+
+// The token that mod_rest is used with, as Prosody's mod_tokenauth keeps tokens.
+const prosodyTokenID = "bench-token"
+
+func prosodyToken() string {
+	return base64.StdEncoding.EncodeToString([]byte("1;" + userName(restFrom) + "@" + domain + ";" + prosodyTokenID))
+}
+
+func (p *prosody) writeToken() error {
+	user := userName(restFrom)
+	text := fmt.Sprintf("return {\n\t[%q] = {\n\t\t[\"owner\"] = %[2]q;\n\t\t[\"jid\"] = %[2]q;\n\t\t[\"created\"] = 0;\n"+
+		"\t\t[\"session\"] = { [\"username\"] = %[3]q; [\"host\"] = %[4]q; };\n\t};\n};\n", prosodyTokenID, user+"@"+domain, user, domain)
+	dir := filepath.Join(p.dir, "data", domain, "auth_tokens")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, user+".dat"), []byte(text), 0o600)
 }
 
 // writeAccounts writes the files of Prosody's internal storage: one process per
@@ -146,4 +190,11 @@ func (p *prosody) command(su setup) (*exec.Cmd, error) {
 
 func (*prosody) created(context.Context) error { return nil }
 
-func (*prosody) rest(_, _, _ string) []byte { return nil }
+// rest uses a bearer token, which costs no derivation of a key as a password does.
+func (p *prosody) rest(_, to, body string) []byte {
+	if p.community == "" {
+		return nil
+	}
+	return jsonPost(p.http, "/rest", "Authorization: Bearer "+prosodyToken()+"\r\n",
+		fmt.Sprintf(`{"kind":"message","type":"chat","to":%q,"body":%q}`, to, body))
+}

@@ -79,8 +79,8 @@ const method = `
   off is counted. Durability is each server's own: Trivium has synced every message to disk before it counts as stored;
   ejabberd (Mnesia) and Prosody (files) do not sync.
 - **REST**: 8 persistent connections with one request each under way, to 8 online users. Trivium checks a bearer token;
-  ejabberd is configured to trust the loopback address, its cheapest way. Prosody's mod_rest is in no Debian package, not in
-  prosody-modules either. "Idempotent": each request has an Idempotency-Key of its own, and is answered when message and key
+  ejabberd is configured to trust the loopback address, its cheapest way. Prosody's mod_rest, which is in no
+  Debian package, takes part where -prosody-modules names a directory with it, with a bearer token. "Idempotent": each request has an Idempotency-Key of its own, and is answered when message and key
   are on disk. "A connection for each": every request opens a TCP connection, without TLS, and closes it.
 - **Webhooks**: 8 senders keep messages to %d conversations of a gateway domain under way; each is written to the outbox, synced,
   and posted, signed, to a receiver in the load client, which answers 204. All of it counts: message, outbox, post, and the

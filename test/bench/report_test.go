@@ -23,7 +23,7 @@ func TestVerdict(t *testing.T) {
 		result("chat-tcp-1", "trivium", 1, "cpu_us", 12), result("chat-tcp-1", "ejabberd", 1, "cpu_us", 56),
 		result("chat-tcp-1", "relay", 1, "cpu_us", 8),
 		result("login-tcp", "trivium", 1, "cpu_ms", 0.2),
-		result("rest-new", "trivium", 1, "cpu_us", 20),
+		result("archive-page", "trivium", 1, "cpu_us", 20),
 		result("webhook", "trivium", 1, "per_second", 4000),
 		result("presence", "trivium", 1, "cpu_us", 1), result("presence", "ejabberd", 1, "cpu_us", 30),
 		result("chat-ws-32", "trivium", 1, "cpu_us", 1), result("chat-ws-32", "ejabberd", 1, "cpu_us", 60),
@@ -45,7 +45,7 @@ func TestVerdict(t *testing.T) {
 		{"chat-tcp-32", 3.9, true, false, "**missed** by 3 %"}, // the median 4 against a tenth of the better peer's 39
 		{"chat-tcp-1", 12.8, true, true, "met"},                // 1.6 times the relay's 8
 		{"login-tcp", 0.25, true, true, "met"},
-		{"rest-new", 0, false, false, "not measured"},            // no peer in the run
+		{"archive-page", 0, false, false, "not measured"},        // no peer in the run
 		{"webhook", 5000, true, false, "**missed** by 20 %"},     // a lower bound
 		{"presence", 5, true, false, "**not valid**: 3 lost"},    // good figures of a server that loses do not count
 		{"chat-ws-32", 5, true, false, "**failed** in 1 rounds"}, // nor of one that fails at times
