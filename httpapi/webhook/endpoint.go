@@ -43,14 +43,15 @@ type endpoint struct {
 
 	lanes     map[int64]*lane
 	due       laneHeap // lanes that are not busy and have something
-	line      []*item  // in the order in which they came, those at the front that are settled cut off
 	held      int      // items with their event
 	heldSize  int
 	busy      int // lanes with an event under way
 	notUntil  time.Time
 	wasDown   bool
 	wasGone   bool
-	delivered []int64 // the delivery log, oldest first
+	delivered []int64   // the delivery log, oldest first
+	aged      bool      // stats.oldest may be wrong
+	measured  time.Time // when it was right
 
 	marks  []mark    // to be written
 	writes bool      // marks are being written
@@ -79,12 +80,12 @@ type item struct {
 	code     int          // of the last attempt, as in a mark
 	latency  time.Duration
 	reason   string
-	settled  bool
 }
 
 // outcome is what became of an event that was posted.
 type outcome struct {
 	it      *item
+	def     *definition // that it was posted to
 	verdict verdict
 	// notBefore is what Retry-After asked for, zero if nothing.
 	notBefore time.Time
@@ -185,8 +186,7 @@ func (e *endpoint) run(ctx context.Context) {
 		if !e.gone.Load() {
 			wait = e.dispatch(posts)
 		}
-		wait = min(wait, e.flush())
-		e.observe()
+		wait = min(wait, e.flush(), e.observe())
 		timer.Reset(wait)
 		select {
 		case <-ctx.Done():
@@ -257,7 +257,7 @@ func (e *endpoint) enter(it *item) {
 			it.event = nil
 		}
 	}
-	e.line = append(e.line, it)
+	e.aged = true
 	first := l.head()
 	l.insert(it)
 	switch {
@@ -336,6 +336,36 @@ func (e *endpoint) dispatch(ctx context.Context) time.Duration {
 		e.busy++
 		go e.post(ctx, d, l.head(), tell, down)
 	}
+	if e.down.Load() && e.busy == 0 {
+		return e.ping(ctx, d)
+	}
+	return time.Hour
+}
+
+// ping tries whether an endpoint that is down is back while nothing waits for it.
+func (e *endpoint) ping(ctx context.Context, d *definition) time.Duration {
+	if wait := time.Until(e.notUntil); wait > 0 {
+		return wait
+	}
+	tell, err := e.breaker.Load().Allow()
+	if err == gobreaker.ErrOpenState {
+		return max(time.Until(time.UnixMicro(e.openUntil.Load())), 0) + time.Millisecond
+	}
+	if err != nil {
+		return time.Second // somebody asks: the outcome of that may not wake us
+	}
+	e.busy++
+	go func() {
+		ev := e.service.trial(e)
+		rs, err := e.request(ctx, d, ev)
+		v, health, _ := judge(ctx, rs, err)
+		tell(health)
+		o := outcome{def: d, verdict: left, notBefore: retryAfter(rs.after, time.Now())}
+		if v == gone {
+			o.verdict = gone
+		}
+		e.mail.put(o)
+	}()
 	return time.Hour
 }
 
@@ -343,6 +373,13 @@ func (e *endpoint) dispatch(ctx context.Context) time.Duration {
 func (e *endpoint) settle(o *outcome) {
 	it := o.it
 	e.busy--
+	if it == nil { // a ping
+		e.notUntil = later(e.notUntil, o.notBefore)
+		if o.verdict == gone {
+			e.goneBy(o.def)
+		}
+		return
+	}
 	l := e.lanes[it.lane]
 	l.busy = false
 	if o.verdict != left {
@@ -359,9 +396,7 @@ func (e *endpoint) settle(o *outcome) {
 		it.attempts++
 		e.giveUp(l, it)
 	case gone:
-		e.gone.Store(true)
-		e.service.disable(e)
-		e.service.log.Warn("a webhook answered 410 Gone and gets nothing more", "webhook", e.name)
+		e.goneBy(o.def)
 		e.schedule(l)
 	case left:
 		e.schedule(l)
@@ -403,13 +438,7 @@ func (e *endpoint) finish(l *lane, it *item, state int) {
 	e.release(it)
 	l.pop()
 	e.schedule(l)
-	it.settled = true
-	n := 0
-	for n < len(e.line) && e.line[n].settled {
-		e.line[n] = nil
-		n++
-	}
-	e.line = e.line[n:]
+	e.aged = true
 }
 
 // giveUp buries the head of a lane; its sender is told when that is written.
@@ -418,16 +447,13 @@ func (e *endpoint) giveUp(l *lane, it *item) {
 	e.finish(l, it, stateDead)
 }
 
-// observe tells others how the endpoint is.
-func (e *endpoint) observe() {
-	oldest := int64(0)
-	if len(e.line) > 0 {
-		oldest = e.line[0].since.UnixMicro()
-	}
-	e.stats.oldest.Store(oldest)
+// observe tells others how the endpoint is. It returns when it wants to be called
+// again.
+func (e *endpoint) observe() time.Duration {
+	wait := e.measure()
 	down, gone := e.down.Load(), e.gone.Load()
 	if down == e.wasDown && gone == e.wasGone {
-		return
+		return wait
 	}
 	if down != e.wasDown {
 		if down {
@@ -436,11 +462,37 @@ func (e *endpoint) observe() {
 			e.service.log.Info("a webhook is up again", "webhook", e.name)
 			e.notUntil = time.Time{}
 			e.dueNow() // those that waited because it was down
-			e.mail.notify()
+			wait = 0
 		}
 	}
 	e.wasDown, e.wasGone = down, gone
 	e.service.tellState(e.def.Load())
+	return wait
+}
+
+// measure finds out since when the oldest event waits; where that takes some time,
+// once a second.
+func (e *endpoint) measure() time.Duration {
+	if !e.aged {
+		return time.Hour
+	}
+	now := time.Now()
+	if wait := e.measured.Add(time.Second).Sub(now); wait > 0 && len(e.lanes) > 256 {
+		return wait
+	}
+	var oldest time.Time
+	for _, l := range e.lanes {
+		if since := l.head().since; oldest.IsZero() || since.Before(oldest) {
+			oldest = since
+		}
+	}
+	e.aged, e.measured = false, now
+	if oldest.IsZero() {
+		e.stats.oldest.Store(0)
+	} else {
+		e.stats.oldest.Store(oldest.UnixMicro())
+	}
+	return time.Hour
 }
 
 // flush writes marks, one write at a time: those of meanwhile go together. It returns

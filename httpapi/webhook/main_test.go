@@ -13,5 +13,9 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, child(path, os.Getenv(childURL)))
 		os.Exit(1)
 	}
+	if os.Getenv(childReceiver) != "" {
+		_ = receive()
+		return
+	}
 	goleak.VerifyTestMain(m)
 }

@@ -4,14 +4,15 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"mime"
 	"net"
 	"net/http"
-	"net/url"
 	"strconv"
+	"syscall"
 	"time"
+
+	"code.dny.dev/ssrf"
 
 	"trivium/core/stanza"
 	"trivium/httpapi/event"
@@ -58,6 +59,8 @@ type response struct {
 	body  []byte
 	took  time.Duration
 }
+
+var errTimeout = errors.New("no answer in time")
 
 // errTooLarge says that an answer was longer than what is read of it.
 var errTooLarge = errors.New("the answer is too large")
@@ -120,15 +123,29 @@ func (e *endpoint) request(ctx context.Context, d *definition, ev *event.Event) 
 	return rs, nil
 }
 
-// cause says what has gone wrong in words that do not name the URL.
+// cause says what has gone wrong in words that name neither the URL, which may be a
+// secret, nor an address that its host has: who made the endpoint need not know how
+// we look it up.
 func cause(ctx context.Context, err error) error {
-	var e *url.Error
-	if errors.As(err, &e) {
-		err = e.Err
-	}
-	var timeout net.Error
-	if ctx.Err() == context.DeadlineExceeded || errors.As(err, &timeout) && timeout.Timeout() {
-		return fmt.Errorf("no answer in time: %w", context.DeadlineExceeded)
+	var (
+		dns    *net.DNSError
+		number syscall.Errno
+		op     *net.OpError
+		wait   net.Error
+	)
+	switch {
+	case ctx.Err() == context.DeadlineExceeded, errors.As(err, &wait) && wait.Timeout():
+		return errTimeout
+	case errors.Is(err, ssrf.ErrProhibitedIP):
+		return errors.New("the host leads to an address that is not allowed")
+	case errors.As(err, &dns):
+		return errors.New("the host cannot be looked up")
+	case errors.As(err, &number):
+		return errors.New(number.Error())
+	case errors.As(err, &op):
+		return op.Err
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("the connection was closed")
 	}
 	return err
 }
@@ -161,7 +178,7 @@ func judge(ctx context.Context, rs response, err error) (v verdict, health error
 
 // post tries to deliver an event and reports the outcome to run, once.
 func (e *endpoint) post(ctx context.Context, d *definition, it *item, tell func(error), probe bool) {
-	o := outcome{it: it, probe: probe}
+	o := outcome{it: it, def: d, probe: probe}
 	ev := it.event
 	if ev == nil {
 		var err error

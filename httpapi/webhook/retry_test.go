@@ -156,7 +156,7 @@ func TestGiveUp(t *testing.T) {
 		{"redirect", func(*http.Request, int) (*http.Response, error) {
 			return status(307, "Location", "https://other.example/")
 		}, func(n int) bool { return n == 1 }, time.Second},
-		{"never there", func(*http.Request, int) (*http.Response, error) { return status(500) }, func(n int) bool { return n > 1000 && n < 73*60 }, 80 * time.Hour},
+		{"never there", func(*http.Request, int) (*http.Response, error) { return status(500) }, func(n int) bool { return n > 1000 && n < 80*60 }, 80 * time.Hour},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := &carrier{answer: tt.answer}

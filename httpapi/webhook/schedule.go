@@ -49,12 +49,16 @@ type breaker = gobreaker.TwoStepCircuitBreaker[struct{}]
 // for Options.Probe after TripAfter failures in a row, then half-open for one post.
 func (e *endpoint) newBreaker() *breaker {
 	o := &e.service.opts
-	return gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
+	var b *breaker
+	b = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
 		Name: e.name, MaxRequests: 1, Timeout: o.Probe,
 		ReadyToTrip: func(c gobreaker.Counts) bool { return int(c.ConsecutiveFailures) >= o.TripAfter },
 		IsExcluded:  func(err error) bool { return err == errAside },
 		// Called under the breaker's lock, from whatever goroutine told or asked it.
 		OnStateChange: func(_ string, _, to gobreaker.State) {
+			if e.breaker.Load() != b {
+				return // it was replaced while posts were under way
+			}
 			if to == gobreaker.StateOpen {
 				e.openUntil.Store(time.Now().Add(o.Probe).UnixMicro())
 			}
@@ -62,6 +66,7 @@ func (e *endpoint) newBreaker() *breaker {
 			e.mail.notify()
 		},
 	})
+	return b
 }
 
 func later(a, b time.Time) time.Time {
