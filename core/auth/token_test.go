@@ -287,3 +287,25 @@ func BenchmarkCheckToken(b *testing.B) {
 		}
 	}
 }
+
+// Every request is checked: one that is in memory costs a hash, and the copy of its
+// secret that is hashed.
+func TestCheckTokenAllocates(t *testing.T) {
+	if raceEnabled {
+		t.Skip("allocations are counted without the race detector")
+	}
+	s := newService(t, openStore(t, ""), auth.Options{})
+	secret, _, err := s.AddToken(t.Context(), auth.TokenSpec{Scopes: sendAs("juliet@example.org"), Expires: time.Now().Add(time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := func() {
+		if _, err := s.CheckBearer(t.Context(), secret); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check()
+	if n := testing.AllocsPerRun(1000, check); n > 2 {
+		t.Errorf("%v allocations, want 2", n)
+	}
+}
