@@ -309,11 +309,12 @@ func (g *Gateway) probe(ctx context.Context, p *router.Packet) error {
 		g.send(ctx, p.Turn, stanza.New(stanza.Presence, typ, from, p.Stanza.From, p.Stanza.ID))
 	}
 	directed := slices.ContainsFunc(g.presences.of(contact), func(l *Last) bool { return l.User == user })
-	if !b.state(contact).has(shown) && !directed {
+	if !b.state(contact).has(shown) && !directed && !b.state(contact).has(pendingIn) {
 		reply(stanza.Unsubscribed, contact) // rule 1
 		return nil
 	}
-	if !g.Up() {
+	// Rule 1 does not suit who still waits for leave: by Table 9 it would end the request.
+	if !g.Up() || !b.state(contact).has(shown) && !directed {
 		reply(stanza.Unavailable, contact)
 		return nil
 	}

@@ -206,7 +206,7 @@ func TestAccept(t *testing.T) {
 	w.net.expect(t, "subscribe juliet@example.org +1@sms.example.org")
 	expect(t, c, pres("subscribed", plus1, juliet, ""), pres("", plus1, juliet, ""))
 	c.Send(`<presence type='subscribe' to='` + plus1 + `'/>`) // Table 6 [2]
-	expect(t, c, pres("", plus1, juliet, "")) // her server keeps the approval from her: Table 8
+	expect(t, c, pres("", plus1, juliet, ""))                 // her server keeps the approval from her: Table 8
 	w.net.quiet(t)
 	set(w, `<presence from='`+plus1+`' type='unavailable'/>`)
 	expect(t, c, pres("unavailable", plus1, juliet, ""))
