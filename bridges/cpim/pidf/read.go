@@ -71,6 +71,7 @@ func vouch(text string) (string, error) {
 	raw := []byte(text)
 	var sc wire.Scanner
 	sc.Reset(wire.Document, wire.Limits{Bytes: len(raw) + 1, Depth: maxDepth})
+	defer sc.Reset(wire.Document, wire.Limits{}) // gives memory back
 	kind, n, err := sc.Next(raw)
 	if err != nil {
 		return text, err
