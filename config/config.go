@@ -130,7 +130,9 @@ func newItem(t reflect.Type) reflect.Value {
 	case *Webhook:
 		item.Timeout = 10 * time.Second
 		item.GiveUpAfter = 72 * time.Hour
+		item.Format, item.Concurrency = "json", 32
 		item.Secrets, item.Watch, item.Domains = []Secret{}, []string{}, []string{}
+		item.Types, item.JIDs, item.Rooms = []string{}, []string{}, []string{}
 	}
 	return v
 }

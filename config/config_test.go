@@ -101,6 +101,11 @@ webhooks:
     watch: [example.org, juliet@münchen.example]
     domains: [bot.example.org]
     allow_private: true
+    types: [message, iq]
+    jids: ["+49*@bot.example.org"]
+    format: cpim
+    sync: true
+    concurrency: 4
 `)
 	if err != nil {
 		t.Fatal(err)
@@ -120,6 +125,7 @@ webhooks:
 		Name: "bot", URL: "http://127.0.0.1:9/hook", Secrets: []Secret{secret},
 		Watch: []string{"example.org", "juliet@münchen.example"}, Domains: []string{"bot.example.org"},
 		AllowPrivate: true, Timeout: 10 * time.Second, GiveUpAfter: 72 * time.Hour,
+		Types: []string{"message", "iq"}, JIDs: []string{"+49*@bot.example.org"}, Rooms: []string{}, Format: "cpim", Sync: true, Concurrency: 4,
 	}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -175,6 +181,10 @@ func TestProblems(t *testing.T) {
 		{"origin with path", "websocket: {origins: ['https://a.example/x']}\n", "1:23", "websocket.origins[0]", "without a path"},
 		{"webhook scheme", strings.Replace(hook, "https:", "ftp:", 1) + "]\n", "", "webhooks[0].url", "http or https"},
 		{"weak secret", strings.Replace(hook, secret, "whsec_c2hvcnQ=", 1) + "]\n", "", "webhooks[0].secrets[0]", "openssl rand"},
+		{"halves of two key pairs", strings.Replace(hook, secret, "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlaaaaaaaaaaAJ6p9lMicMFs6Kvg==", 1) + "]\n", "", "webhooks[0].secrets[0]", "ed25519"},
+		{"room without a name", strings.TrimSuffix(hook, "}") + ", rooms: [rooms.example]}]\n", "", "webhooks[0].rooms[0]", "room@domain"},
+		{"pattern of nothing", strings.TrimSuffix(hook, "}") + ", jids: ['a@b c']}]\n", "", "webhooks[0].jids[0]", "pattern"},
+		{"type of event", strings.TrimSuffix(hook, "}") + ", types: [messages]}]\n", "", "webhooks[0].types[0]", "message"},
 		{"secret file missing", strings.Replace(hook, secret, "'file:/nonexistent/key'", 1) + "]\n", "", "webhooks[0].secrets[0]", "readable file"},
 		{"nothing to post", strings.Replace(hook, "domains: [d.example]", "domains: []", 1) + "]\n", "", "webhooks[0]", "neither watch nor domains"},
 		{"gateway is a host", strings.Replace(hook, "d.example", "localhost", 1) + "]\n", "", "webhooks[0].domains[0]", "virtual host"},

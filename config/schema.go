@@ -407,14 +407,30 @@ type Webhook struct {
 	Name string `yaml:"name"`
 	// Where to post, http or https.
 	URL string `yaml:"url"`
-	// Keys that sign the posts (Standard Webhooks): whsec_ and base64, or
-	// file:PATH for a file with one. All of them sign, so keys can be changed
-	// without a gap: add the new one, then remove the old one.
+	// Keys that sign the posts (Standard Webhooks): whsec_ and base64, whsk_ and
+	// base64 of an ed25519 key pair, or file:PATH for a file with one. All of
+	// them sign, so keys can be changed without a gap: add the new one, then
+	// remove the old one.
 	Secrets []Secret `yaml:"secrets"`
-	// Bare addresses whose messages are posted, or domains for all of theirs.
+	// Bare addresses whose messages are posted, domains for all of theirs, or
+	// patterns such as support-*@example.org.
 	Watch []string `yaml:"watch"`
 	// Gateway domains: everything sent to an address there is posted.
 	Domains []string `yaml:"domains"`
+	// Only events of these types. Empty: all.
+	Types []string `yaml:"types" oneof:"message,presence,subscription,iq,registration,delivery"`
+	// Only events from or to these addresses, domains or patterns. Empty: all.
+	JIDs []string `yaml:"jids"`
+	// Only events of these rooms. Empty: all.
+	Rooms []string `yaml:"rooms"`
+	// How events are posted: as JSON, as the stanza's XML, or as Message/CPIM and
+	// PIDF where they can be.
+	Format string `yaml:"format" oneof:"json,xml,cpim"`
+	// Requests (iq) to the gateway domains are posted at once and answered by
+	// the response.
+	Sync bool `yaml:"sync"`
+	// Posts that may be under way at the same time.
+	Concurrency int `yaml:"concurrency" range:"1..1000"`
 	// The url may lead into private networks or to this machine; link-local and
 	// metadata addresses stay out of reach.
 	AllowPrivate bool `yaml:"allow_private"`

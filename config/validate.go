@@ -1,6 +1,8 @@
 package config
 
 import (
+	"bytes"
+	"crypto/ed25519"
 	"crypto/tls"
 	"encoding/base64"
 	"fmt"
@@ -30,15 +32,27 @@ func (d *decoder) secrets(c *Config) {
 				}
 				text = strings.TrimSpace(string(data))
 			}
-			// Standard Webhooks: whsec_ and base64 of 24 to 64 octets.
-			raw, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(text, "whsec_"))
-			if err != nil || len(raw) < 24 || len(raw) > 64 {
-				d.report(key, "not a signing key; write whsec_ and 24 to 64 random octets in base64, as `openssl rand -base64 32` prints them")
+			if !signingKey(text) {
+				d.report(key, "not a signing key; write whsec_ and 24 to 64 random octets in base64, as `openssl rand -base64 32` prints them, or whsk_ and an ed25519 key pair in base64")
 				continue
 			}
 			w.Secrets[j] = Secret(text)
 		}
 	}
+}
+
+// signingKey tells whether text is a key of Standard Webhooks: whsec_ and base64 of 24
+// to 64 octets, or whsk_ and base64 of an ed25519 private key with its public half, or
+// of the seed alone.
+func signingKey(text string) bool {
+	if pair, ok := strings.CutPrefix(text, "whsk_"); ok {
+		raw, err := base64.StdEncoding.DecodeString(pair)
+		return err == nil && (len(raw) == ed25519.SeedSize ||
+			len(raw) == ed25519.PrivateKeySize && bytes.Equal(ed25519.NewKeyFromSeed(raw[:ed25519.SeedSize]), raw))
+	}
+	secret, ok := strings.CutPrefix(text, "whsec_")
+	raw, err := base64.StdEncoding.DecodeString(secret)
+	return ok && err == nil && len(raw) >= 24 && len(raw) <= 64
 }
 
 // validate checks what no single value shows. Ranges are checked in setScalar.
@@ -283,6 +297,22 @@ func (d *decoder) validateWebhooks(c *Config, hosts map[string]string) {
 				d.report(fmt.Sprintf("%s.watch[%d]", key, j), "%q is not an address; write user@domain or domain", watched)
 			} else if hosts[name] == "" {
 				d.report(fmt.Sprintf("%s.watch[%d]", key, j), "%s is not a virtual host of this server; write an address at one, or use domains", domain)
+			}
+		}
+		for j, room := range w.Rooms {
+			local, domain, _ := strings.Cut(room, "@")
+			if _, ok := domainName(domain); !ok || local == "" || strings.Contains(domain, "/") {
+				d.report(fmt.Sprintf("%s.rooms[%d]", key, j), "%q is not the address of a room; write room@domain", room)
+			}
+		}
+		for j, text := range w.JIDs {
+			_, domain, isUser := strings.Cut(text, "@")
+			if !isUser {
+				domain = text
+			}
+			domain, _, _ = strings.Cut(domain, "/")
+			if _, ok := domainName(domain); !ok {
+				d.report(fmt.Sprintf("%s.jids[%d]", key, j), "%q is not an address; write user@domain, domain, or a pattern such as +49*@domain", text)
 			}
 		}
 		for j, domain := range w.Domains {

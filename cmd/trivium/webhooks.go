@@ -19,16 +19,27 @@ func newWebhooks(ctx context.Context, e *engine, s *core.Server, recorder *event
 	for _, h := range e.cfg.Webhooks {
 		hook := webhook.Endpoint{
 			Name: h.Name, URL: h.URL, Domains: h.Domains, AllowPrivate: h.AllowPrivate, Timeout: h.Timeout, GiveUpAfter: h.GiveUpAfter,
+			Format: event.Format(h.Format), Sync: h.Sync, Concurrency: h.Concurrency,
+		}
+		for _, t := range h.Types {
+			hook.Filter.Types = append(hook.Filter.Types, event.Type(t))
 		}
 		for _, secret := range h.Secrets {
 			hook.Keys = append(hook.Keys, secret.Reveal())
 		}
-		for _, w := range h.Watch {
-			p, err := jid.ParsePattern(w)
+		var err error
+		if hook.Watch, err = patterns(h.Watch); err != nil {
+			return nil, fmt.Errorf("webhooks: watch: %w", err)
+		}
+		if hook.Filter.JIDs, err = patterns(h.JIDs); err != nil {
+			return nil, fmt.Errorf("webhooks: jids: %w", err)
+		}
+		for _, text := range h.Rooms {
+			room, err := jid.Parse(text)
 			if err != nil {
-				return nil, fmt.Errorf("webhooks: watch: %w", err)
+				return nil, fmt.Errorf("webhooks: rooms: %w", err)
 			}
-			hook.Watch = append(hook.Watch, p)
+			hook.Filter.Rooms = append(hook.Filter.Rooms, room)
 		}
 		list = append(list, hook)
 	}
@@ -39,4 +50,16 @@ func newWebhooks(ctx context.Context, e *engine, s *core.Server, recorder *event
 			return e.core.Modules.Submit(ctx, t, st, rc)
 		},
 	})
+}
+
+func patterns(list []string) ([]jid.Pattern, error) {
+	var out []jid.Pattern
+	for _, text := range list {
+		p, err := jid.ParsePattern(text)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, p)
+	}
+	return out, nil
 }
