@@ -3,8 +3,10 @@ package upload
 import (
 	"encoding/json"
 	"errors"
+	"io"
 	"mime"
 	"net/http"
+	"os"
 	"strconv"
 	"time"
 
@@ -87,12 +89,14 @@ func Status(err error) (status int, detail string, retryAfter int) {
 		return http.StatusNotFound, "There is no such file.", 0
 	case errors.Is(err, upload.ErrUsed):
 		return http.StatusConflict, "The slot has been used.", 0
-	case errors.Is(err, ErrShort):
+	case errors.Is(err, ErrShort), errors.Is(err, io.ErrUnexpectedEOF):
 		return http.StatusBadRequest, "Fewer octets came than were promised.", 0
 	case errors.Is(err, ErrLong):
 		return http.StatusRequestEntityTooLarge, "More octets came than may.", 0
 	case errors.Is(err, ErrFull):
 		return http.StatusInsufficientStorage, "No space is left.", 0
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return http.StatusRequestTimeout, "The file came too slowly.", 0
 	case errors.As(err, &refused):
 	default:
 		return http.StatusInternalServerError, "", 0

@@ -163,10 +163,11 @@ listeners:
   - {kind: https, address: %[9]q}
 websocket: {origins: [%[8]q, %[10]q]}
 bosh: {origins: [%[8]q, %[10]q]}
+upload: {public_url: %[11]q} # the domain has no DNS
 log: {level: debug}
 limits: {failed_logins_per_address: 1000} # every client tries wrong passwords from here
 `, filepath.Join(s.dir, "data"), s.domain, s.certificates.Chain, s.certificates.Key,
-		s.desc.TCP, s.desc.DirectTLS, s.http, s.desc.Origin, s.https, s.origin)
+		s.desc.TCP, s.desc.DirectTLS, s.http, s.desc.Origin, s.https, s.origin, "https://"+s.https)
 }
 
 // waitReady polls /readyz until the server says that it serves.

@@ -96,10 +96,13 @@ interop_sender = %[9]q
 ssl = { certificate = %[10]q, key = %[11]q }
 c2s_direct_tls_ssl = { certificate = %[10]q, key = %[11]q }
 VirtualHost %[7]q
+Component "upload.%[7]s" "http_file_share"
+	http_host = %[7]q
+	http_external_url = "https://%[13]s/"
 `,
 		filepath.Join(s.dir, "prosody.pid"), filepath.Join(s.dir, "data"), plugins,
 		port(s.desc.TCP), port(s.desc.DirectTLS), port(s.http), s.domain,
-		s.desc.Token, s.desc.Sender, s.certificates.Chain, s.certificates.Key, port(s.https))
+		s.desc.Token, s.desc.Sender, s.certificates.Chain, s.certificates.Key, port(s.https), s.https)
 }
 
 // luaFileName encodes a name the way Prosody's util.datamanager names files:

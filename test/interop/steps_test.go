@@ -60,6 +60,8 @@ var slixmppSteps = []string{
 	"blocking.message-refused",
 	"blocking.own-message-not-acceptable",
 	"blocking.unblock",
+	"upload.file",
+	"upload.too-large",
 	"register.password-change",
 	"register.new-account",
 }

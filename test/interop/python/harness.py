@@ -18,6 +18,14 @@ from slixmpp.exceptions import IqError
 
 SERVER = json.loads(os.environ["INTEROP_SERVER"])
 DOMAIN = SERVER["domain"]
+
+# slixmpp uploads with aiohttp, which chooses whom to trust when it is imported. XMPP
+# connections have their own ca_certs, and must not trust more than that.
+os.environ["SSL_CERT_FILE"] = SERVER["ca"]
+import aiohttp  # noqa: E402, F401
+
+del os.environ["SSL_CERT_FILE"]
+
 STEP_TIMEOUT = 20  # seconds; generous, the machine may be busy
 
 logging.basicConfig(
@@ -74,6 +82,7 @@ PLUGINS = {
     "xep_0202": {},  # entity time
     "xep_0203": {},  # delayed delivery
     "xep_0280": {},  # carbons
+    "xep_0363": {},  # file upload
 }
 
 

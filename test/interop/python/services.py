@@ -1,10 +1,15 @@
 """What the server itself answers, and what it keeps for an account."""
 
+import asyncio
+import io
+import ssl
+import urllib.request
 import xml.etree.ElementTree as ET
 from datetime import datetime, timezone
 
 from slixmpp.exceptions import IqError
 from slixmpp.plugins import xep_0082
+from slixmpp.plugins.xep_0363 import FileTooBig
 
 from harness import DOMAIN, SERVER, Client, check, step
 
@@ -35,6 +40,7 @@ async def run():
     await answers(romeo)
     await storage(romeo, juliet)
     await blocking(romeo, juliet)
+    await uploads(romeo)
     await registration(romeo, features)
     await romeo.logout()
     await juliet.logout()
@@ -183,6 +189,38 @@ async def blocking(romeo, juliet):
         blocked = await plugin.get_blocked()
         check(JULIET not in str(blocked), blocked)
     await other.logout()
+
+
+async def uploads(romeo):
+    text = ("Did my heart love till now? " * 1000).encode()
+    async with step("upload.file") as s:
+        url = await romeo.plugin["xep_0363"].upload_file(
+            "Capulet's garden, évening.txt", content_type="text/plain", input_file=io.BytesIO(text), size=len(text)
+        )
+        s.detail = url
+        trust = ssl.create_default_context(cafile=SERVER["ca"])
+        with await asyncio.to_thread(urllib.request.urlopen, url, context=trust) as answer:
+            kind = answer.headers.get_content_type()
+            check(kind == "text/plain", f"content type {kind}")
+            check(answer.read() == text, "other octets came back")
+        part = urllib.request.Request(url, headers={"Range": "bytes=4-6"})
+        with await asyncio.to_thread(urllib.request.urlopen, part, context=trust) as answer:
+            got = answer.read()
+            # RFC 9110 §14.2: a server may ignore ranges.
+            check((answer.status, got) in ((206, b"my "), (200, text)), f"range: {answer.status} {got[:20]}")
+
+    async with step("upload.too-large") as s:
+        try:
+            await romeo.plugin["xep_0363"].upload_file("a.bin", size=1 << 50, input_file=io.BytesIO(b""))
+            check(False, "a slot for 1 PiB")
+        except FileTooBig as e:  # found out from the disco form
+            s.detail = str(e)
+        service = await romeo.plugin["xep_0363"].find_upload_service()
+        try:
+            await romeo.plugin["xep_0363"].request_slot(service["from"], "a.bin", 1 << 50)
+            check(False, "a slot for 1 PiB")
+        except IqError as e:
+            check(e.condition == "not-acceptable", e.condition)
 
 
 async def registration(romeo, features):
