@@ -151,7 +151,7 @@ func (c *call) createAccount() (any, error) {
 		return nil, err
 	}
 	now := time.Now().UTC().Truncate(time.Second)
-	return &reply{value: &Account{JID: j.String(), Created: &now}, location: "/accounts/" + segment(j.String())}, nil
+	return &outcome{value: &Account{JID: j.String(), Created: &now}, location: "/accounts/" + segment(j.String())}, nil
 }
 
 func (c *call) getAccount() (any, error) {

@@ -39,6 +39,8 @@ import (
 	"trivium/core/stanza"
 	"trivium/core/store"
 	"trivium/core/wire"
+	"trivium/httpapi/event"
+	"trivium/httpapi/upload"
 	"trivium/httpapi/webhook"
 )
 
@@ -69,8 +71,12 @@ type Options struct {
 	// Origins are the web origins whose pages may use the interface: exact ones,
 	// or "*". None by default.
 	Origins []string
-	// Webhooks tells the state of the webhook endpoints; nil: there are none.
-	Webhooks func() []webhook.Status
+	// Events is the event log as a stream. Its Encoder is required.
+	Events *event.Stream
+	// Webhooks are the endpoints that events are posted to.
+	Webhooks *webhook.Service
+	// Uploads keeps files.
+	Uploads *upload.Service
 	// Operations are the operator's; those that users have on their own accounts are
 	// offered to tokens that may speak for them. Nil: none.
 	Operations *admin.Registry
@@ -152,7 +158,7 @@ func New(o Options) (*API, error) {
 func (a *API) routes() []route {
 	return slices.Concat(
 		a.accountRoutes(), a.sessionRoutes(), a.rosterRoutes(), a.archiveRoutes(),
-		a.webhookRoutes(), a.tokenRoutes(), a.auditRoutes(), a.statsRoutes(),
+		a.uploadRoutes(), a.eventRoutes(), a.webhookRoutes(), a.tokenRoutes(), a.auditRoutes(), a.statsRoutes(),
 	)
 }
 

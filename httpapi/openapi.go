@@ -28,6 +28,7 @@ func marshal(doc *huma.OpenAPI) ([]byte, error) {
 const (
 	jsonType    = "application/json"
 	xmlType     = "application/xml"
+	octetType   = "application/octet-stream"
 	problemType = "application/problem+json"
 )
 
@@ -133,7 +134,7 @@ func (rt *route) operation(ref func(any) *huma.Schema, problems func(map[int]str
 		})
 		codes[404] = "There is no such thing."
 	}
-	op.Parameters = append(op.Parameters, rt.query...)
+	op.Parameters = append(append(op.Parameters, rt.query...), rt.headers...)
 	if len(rt.query) > 0 {
 		codes[400] = "The query is not as it should be; `errors` tells what is wrong."
 	}
@@ -146,6 +147,13 @@ func (rt *route) operation(ref func(any) *huma.Schema, problems func(map[int]str
 		codes[415] = "The body is not JSON, or has a content coding other than gzip."
 		codes[422] = "The body is not as it should be; `errors` tells what is wrong."
 		op.RequestBody = &huma.RequestBody{Required: !rt.optional, Content: map[string]*huma.MediaType{jsonType: {Schema: ref(rt.takes)}}}
+	}
+	if rt.octets {
+		codes[413] = "The body is larger than the server allows."
+		codes[415] = "The body has a content coding."
+		op.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
+			octetType: {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}},
+		}}
 	}
 	conditional := func(name, text string) {
 		op.Parameters = append(op.Parameters, &huma.Param{Name: name, In: "header", Description: text, Schema: &huma.Schema{Type: huma.TypeString, Format: "entity-tag"}})

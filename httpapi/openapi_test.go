@@ -17,8 +17,11 @@ import (
 	"trivium/core/admin"
 	"trivium/core/mod/archive"
 	"trivium/core/mod/roster"
-	"trivium/core/stanza"
+	files "trivium/core/mod/upload"
+	"trivium/httpapi/event"
 	"trivium/httpapi/message"
+	"trivium/httpapi/upload"
+	"trivium/httpapi/webhook"
 )
 
 var update = flag.Bool("update", false, "write docs/openapi.json")
@@ -43,24 +46,36 @@ func TestPublishedDocument(t *testing.T) {
 
 // whole is a server that serves everything there is.
 func whole(t testing.TB) *rest {
+	t.Helper()
+	ctx := context.Background()
 	ops := new(admin.Registry)
-	var r *rest
-	o := Options{
-		Hosts: []string{"example.org"}, Operations: ops, Version: "1",
-		Ask: func(ctx context.Context, st *stanza.Stanza) (*stanza.Stanza, error) { return r.Host.Ask(ctx, st) },
-	}
-	mods := archive.New(archive.Options{})
-	o.Archive = mods
-	r = newREST(t, o, roster.New(roster.Options{}), mods)
-	audit, err := admin.NewAudit(context.Background(), r.Store, admin.AuditOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ops.Audit = audit
-	ops.Add(admin.Accounts(r.users, r.Host)...)
-	ops.Add(admin.Sessions(r.users, r.Host)...)
-	ops.Add(admin.Tokens(r.users, time.Now)...)
-	return r
+	kept := archive.New(archive.Options{})
+	shared := files.New(files.Options{URL: func(string) string { return "https://example.org/upload" }})
+	return newRESTWith(t, func(r *rest) Options {
+		must := func(err error) {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		var err error
+		ops.Audit, err = admin.NewAudit(ctx, r.Store, admin.AuditOptions{})
+		must(err)
+		ops.Add(admin.Accounts(r.users, r.Host)...)
+		ops.Add(admin.Sessions(r.users, r.Host)...)
+		ops.Add(admin.Tokens(r.users, time.Now)...)
+		r.events, err = event.NewLog(ctx, event.Options{Store: r.Store})
+		must(err)
+		r.hooks, err = webhook.New(ctx, nil, webhook.Options{Log: r.events, Router: r.Router, Store: r.Store, Watcher: event.NewRecorder(r.events)})
+		must(err)
+		stored, err := upload.New(ctx, shared, t.TempDir(), upload.Options{})
+		must(err)
+		t.Cleanup(func() { stored.Close() })
+		return Options{
+			Hosts: []string{"example.org"}, Operations: ops, Version: "1", Ask: r.Host.Ask, Archive: kept, Uploads: stored,
+			Events: &event.Stream{Log: r.events, Encoder: &event.Encoder{}}, Webhooks: r.hooks, Store: r.Store,
+		}
+	}, roster.New(roster.Options{}), kept, shared)
 }
 
 // check validates JSON against the schema of a Go type in the document.

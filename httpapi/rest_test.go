@@ -16,6 +16,8 @@ import (
 	"trivium/core/mod/modtest"
 	"trivium/core/module"
 	"trivium/core/stanza"
+	"trivium/httpapi/event"
+	"trivium/httpapi/webhook"
 )
 
 // rest is a server of example.org with juliet and romeo, a REST interface and
@@ -28,6 +30,9 @@ type rest struct {
 	users *auth.Service
 	romeo string // token of romeo@example.org
 	any   string // token of the whole domain bots.example.org
+
+	events *event.Log       // of whole
+	hooks  *webhook.Service // of whole
 }
 
 // domain is a gateway domain that takes nothing.
@@ -36,6 +41,12 @@ type domain struct{}
 func (domain) Handle(context.Context, *module.Packet) error { return nil }
 
 func newREST(t testing.TB, o Options, mods ...module.Module) *rest {
+	t.Helper()
+	return newRESTWith(t, func(*rest) Options { return o }, mods...)
+}
+
+// newRESTWith is newREST with options that need the server.
+func newRESTWith(t testing.TB, options func(*rest) Options, mods ...module.Module) *rest {
 	t.Helper()
 	s := modtest.New(t, mods...)
 	users, err := auth.New(s.Store, auth.Options{Iterations: 4096})
@@ -49,18 +60,33 @@ func newREST(t testing.TB, o Options, mods ...module.Module) *rest {
 		}
 	}
 	s.Router.Serve("bots.example.org", domain{})
+	r := &rest{Server: s, t: t, users: users}
+	o := options(r)
 	o.Router, o.Auth = s.Router, users
-	api, err := New(o)
-	if err != nil {
+	if r.api, err = New(o); err != nil {
 		t.Fatal(err)
 	}
 	mux := chi.NewRouter()
-	mux.Route("/api/v1", api.Mount)
-	r := &rest{Server: s, t: t, api: api, users: users, http: httptest.NewServer(api.Direct("/api/v1", mux))}
+	mux.Route("/api/v1", r.api.Mount)
+	r.http = httptest.NewServer(r.api.Direct("/api/v1", mux))
 	t.Cleanup(r.http.Close)
 	r.romeo = r.token("romeo@example.org")
 	r.any = r.token("bots.example.org")
 	return r
+}
+
+// scoped makes a token with scopes as they are written.
+func (r *rest) scoped(scopes string) string {
+	r.t.Helper()
+	parsed, err := auth.ParseScopes(scopes)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	secret, _, err := r.users.AddToken(context.Background(), auth.TokenSpec{Name: scopes, Scopes: parsed})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return secret
 }
 
 func (r *rest) token(sendAs ...string) string {

@@ -219,7 +219,7 @@ func (c *call) putContact() (any, error) {
 	case now == nil: // a client of the account has removed it meanwhile
 		return nil, problem(http.StatusConflict, "The contact has been removed meanwhile.")
 	case was == nil:
-		return &reply{value: now, status: http.StatusCreated}, nil
+		return &outcome{value: now, status: http.StatusCreated}, nil
 	}
 	return now, nil
 }

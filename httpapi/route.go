@@ -29,15 +29,16 @@ type route struct {
 	method, path      string // of the document: "/accounts/{account}"
 	slashes           bool   // the last part of the path may have slashes in it
 	id, summary, text string
-	query             []*huma.Param
+	query, headers    []*huma.Param
 	takes             any // a zero value of what the body holds; nil: there is no body
 	optional          bool
+	octets            bool           // the body is any octets, which do reads
 	gives             any            // a zero value of the answer; nil: none
 	status            int            // of success; 0: 200, or 204 without an answer
 	versioned         bool           // GET tells an ETag, what changes it heeds If-Match
 	also              map[int]string // refusals beyond those that follow from the above
 	types             []string       // of answers, when not JSON alone
-	// do returns what to answer with: a value to be written as JSON, a reply, nil, or
+	// do returns what to answer with: a value to be written as JSON, an outcome, nil, or
 	// answered. Errors become problem documents.
 	do func(*call) (any, error)
 }
@@ -52,9 +53,10 @@ type call struct {
 	body  []byte     // checked JSON; nil: none
 }
 
-// reply is an answer that is not just 200 and a value.
-type reply struct {
+// outcome is an answer that is not just 200 and a value.
+type outcome struct {
 	value    any
+	tagged   any    // what the ETag is of, when it is not the value
 	location string // of what was made: the path below the interface's
 	status   int    // when not the route's
 }
@@ -127,7 +129,9 @@ func (c *call) refuse(err error) {
 
 func (c *call) answer(rt *route, out any) {
 	status := rt.status
-	if r, ok := out.(*reply); ok {
+	var versioned any
+	if r, ok := out.(*outcome); ok {
+		versioned = r.tagged
 		if r.location != "" {
 			c.w.Header().Set("Location", c.base()+r.location)
 		}
@@ -155,6 +159,11 @@ func (c *call) answer(rt *route, out any) {
 	h["Cache-Control"] = []string{"no-store"} // it is for the bearer of the token alone
 	if rt.versioned {
 		tag := etagOf(body)
+		if versioned != nil {
+			if raw, err := json.Marshal(versioned); err == nil {
+				tag = etagOf(raw)
+			}
+		}
 		h["Etag"] = []string{tag}
 		h["Cache-Control"] = []string{"private, no-cache"}
 		if (c.r.Method == http.MethodGet || c.r.Method == http.MethodHead) && tagged(c.r.Header["If-None-Match"], tag, false) && len(c.r.Header["If-None-Match"]) > 0 {

@@ -171,7 +171,7 @@ func (c *call) createToken() (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &reply{value: secret, location: "/tokens/" + segment(secret.ID)}, nil
+	return &outcome{value: secret, location: "/tokens/" + segment(secret.ID)}, nil
 }
 
 // secretOf reads what the operations return.

@@ -20,6 +20,7 @@ import (
 	"trivium/config"
 	"trivium/core/stream"
 	"trivium/httpapi"
+	"trivium/httpapi/event"
 	"trivium/httpapi/metrics"
 	uploads "trivium/httpapi/upload"
 	"trivium/websocket"
@@ -36,6 +37,8 @@ type web struct {
 	direct  framings         // reached as they are
 	proxied framings         // reached through a proxy that speaks TLS
 
+	stopping chan struct{} // closed by stop: streams of events end
+
 	mu      sync.Mutex
 	servers []*http.Server
 }
@@ -48,14 +51,16 @@ type framings struct {
 
 func newWeb(e *engine) (*web, error) {
 	cfg := e.cfg
-	w := &web{engine: e, health: httpapi.NewHealth(e.db)}
+	w := &web{engine: e, health: httpapi.NewHealth(e.db), stopping: make(chan struct{})}
 	var err error
 	if w.uploads, err = newUploads(context.Background(), e); err != nil {
 		return nil, err
 	}
 	w.api, err = httpapi.New(httpapi.Options{
 		Router: e.core.Router, Auth: e.users, Exists: e.core.Exists, MaxBody: int64(cfg.REST.MaxBody), Limits: afterLogin(cfg), Rate: cfg.REST.Rate,
-		Webhooks: e.webhooks.Status, Operations: &e.admin, Version: version, Logger: e.log,
+		Hosts: e.core.Hosts(), Ask: e.core.Modules.Ask, Archive: e.features.Archive, Figures: e.core.Modules.Figures(), Store: e.db,
+		Events:   &event.Stream{Log: e.events, Encoder: &event.Encoder{}, Stop: w.stopping},
+		Webhooks: e.webhooks, Uploads: w.uploads, Operations: &e.admin, Version: version, Logger: e.log,
 	})
 	if err != nil {
 		return nil, err
@@ -221,6 +226,7 @@ func (w *web) stop(grace time.Duration) {
 	w.mu.Lock()
 	servers := w.servers
 	w.mu.Unlock()
+	close(w.stopping)
 	for _, s := range servers {
 		if s.Shutdown(ctx) != nil {
 			s.Close()
