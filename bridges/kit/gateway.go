@@ -101,8 +101,14 @@ func (o *Options) setDefaults() {
 		of   *int
 		zero int
 	}{
-		{&o.MaxRegistrations, 100000}, {&o.MaxContacts, 2000}, {&o.MaxPresences, 65536}, {&o.MaxRequests, 1024},
-		{&o.MaxUserRequests, 64}, {&o.MaxRegistering, 32}, {&o.MaxOnline, 65536}, {&o.MaxVCard, 128 << 10},
+		{&o.MaxRegistrations, 100000},
+		{&o.MaxContacts, 2000},
+		{&o.MaxPresences, 65536},
+		{&o.MaxRequests, 1024},
+		{&o.MaxUserRequests, 64},
+		{&o.MaxRegistering, 32},
+		{&o.MaxOnline, 65536},
+		{&o.MaxVCard, 128 << 10},
 	} {
 		if *d.of <= 0 {
 			*d.of = d.zero

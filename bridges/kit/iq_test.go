@@ -29,7 +29,7 @@ func (w *world) send(xml string) error {
 // What the gateway does not answer the network does: once, to whom has asked.
 func TestRequest(t *testing.T) {
 	w := start(t, kit.Definition{}, kit.Options{RequestTimeout: time.Hour})
-	w.gw.SetUp(true)
+	w.up()
 	c := w.online(chamber)
 	c.Send(`<iq type='get' to='` + plus1 + `' id='q1'><query xmlns='urn:x'/></iq>`)
 	w.net.expect(t, "iq get juliet@example.org/chamber +1@sms.example.org q1")
@@ -78,7 +78,7 @@ func TestRequest(t *testing.T) {
 // or gone; and what waits is bounded.
 func TestUnanswered(t *testing.T) {
 	w := start(t, kit.Definition{}, kit.Options{RequestTimeout: 20 * time.Millisecond})
-	w.gw.SetUp(true)
+	w.up()
 	c := w.online(chamber)
 	c.Send(`<iq type='get' to='` + plus1 + `' id='q1'><query xmlns='urn:x'/></iq>`)
 	expect(t, c, timeout(plus1, chamber, "q1"))
@@ -93,7 +93,7 @@ func TestUnanswered(t *testing.T) {
 	}
 
 	w = start(t, kit.Definition{}, kit.Options{RequestTimeout: time.Hour, MaxUserRequests: 2, MaxRequests: 3})
-	w.gw.SetUp(true)
+	w.up()
 	c = w.online(chamber)
 	r := w.online(romeo)
 	full := func(c *modtest.Client, id string) {
@@ -192,7 +192,7 @@ func TestDisco(t *testing.T) {
 // XEP-0115 §6.2: what presence points to is there, and changes when it changes.
 func TestCaps(t *testing.T) {
 	w := start(t, kit.Definition{Presence: "assumed"}, kit.Options{})
-	w.gw.SetUp(true)
+	w.up()
 	c := w.online(chamber)
 	befriend(t, w, c)
 	expect(t, c, pres("", plus1, juliet, ""))
@@ -211,7 +211,6 @@ func TestCaps(t *testing.T) {
 	if got := c.Next(); !strings.Contains(got, "<identity ") {
 		t.Error(got)
 	}
-	w.gw.SetUp(true)
 	if err := w.gw.SetProfile(context.Background(), contact("+1"), kit.Profile{
 		Capabilities: &kit.Capabilities{Edits: true},
 		VCard:        `<vCard xmlns='vcard-temp'><FN>One</FN><PHOTO><TYPE>image/png</TYPE><BINVAL>AQID</BINVAL></PHOTO></vCard>`,
@@ -248,7 +247,9 @@ func TestAddress(t *testing.T) {
 		{"+1 555 1234", `+1\20555\201234@sms.example.org`},
 		{" juliet@capulet.lit ", `juliet\40capulet.lit@sms.example.org`},
 		{"d'artagnan", `d\27artagnan@sms.example.org`},
-		{"", ""}, {"  ", ""}, {strings.Repeat("x", 1024), ""},
+		{"", ""},
+		{"  ", ""},
+		{strings.Repeat("x", 1024), ""},
 	} {
 		ask(c, "set", `<query xmlns='jabber:iq:gateway'><prompt>`+tt.name+`</prompt></query>`)
 		if tt.jid == "" {
@@ -267,7 +268,7 @@ func TestStrangers(t *testing.T) {
 	d := telephone
 	d.Registered, d.Users = true, []string{"example.org"}
 	w := start(t, d, kit.Options{})
-	w.gw.SetUp(true)
+	w.up()
 	c := w.online(chamber)
 	p := w.Peer("elsewhere.example")
 	refused := func(kind, id, from, to, condition string) string {

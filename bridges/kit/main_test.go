@@ -140,6 +140,8 @@ type world struct {
 	gw  *kit.Gateway
 	net *network
 	end func()
+
+	turn int // of settle
 }
 
 func modules() []module.Module {
@@ -228,4 +230,25 @@ func set(w *world, xml string) {
 	if err := w.gw.SetPresence(context.Background(), modtest.Parse(w.t, xml)); err != nil {
 		w.t.Fatal(err)
 	}
+}
+
+// settle returns when all presence that was set has been told: what is set for a
+// distant observer, twice, has come behind it.
+func (w *world) settle() {
+	w.t.Helper()
+	p := w.Peer("observer.example")
+	for range 2 {
+		w.turn++
+		word := fmt.Sprint("turn ", w.turn)
+		set(w, `<presence from='observed@sms.example.org' to='o@observer.example'><status>`+word+`</status></presence>`)
+		for !strings.Contains(p.Next(), "<status>"+word+"</status>") {
+		}
+	}
+}
+
+// up connects the network, and waits until that has been told.
+func (w *world) up() {
+	w.t.Helper()
+	w.gw.SetUp(true)
+	w.settle()
 }

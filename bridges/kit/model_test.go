@@ -23,7 +23,7 @@ func TestBothSidesAgree(t *testing.T) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 100))
 			w := start(t, kit.Definition{}, kit.Options{})
-			w.gw.SetUp(true)
+			w.up()
 			set(w, `<presence from='`+plus1+`'/>`)
 			c := w.online(chamber)
 			var did []string
@@ -32,7 +32,7 @@ func TestBothSidesAgree(t *testing.T) {
 				switch who := r.IntN(8); {
 				case who == 0:
 					w = w.restart(kit.Definition{})
-					w.gw.SetUp(true)
+					w.up()
 					c = w.online(chamber)
 					did = append(did, "restart")
 				case who < 4:

@@ -45,13 +45,14 @@ const (
 // from what was set.
 func TestAddContact(t *testing.T) {
 	w := start(t, kit.Definition{}, kit.Options{})
-	w.gw.SetUp(true)
+	w.up()
 	c := w.online(chamber)
 	c.Send(`<presence type='subscribe' to='` + plus1 + `/x' id='s1'><status>Hello</status></presence>`)
 	w.net.expect(t, "subscribe juliet@example.org +1@sms.example.org")
 	c.Send(`<presence type='subscribe' to='` + plus1 + `'/>`) // Table 6: once is enough
 	w.net.quiet(t)
 	set(w, `<presence from='`+plus1+`'><show>dnd</show></presence>`) // she does not see it yet
+	w.settle()
 
 	routed, err := w.gw.Subscribe(context.Background(), stanza.Subscribed, contact("+1"), jid.Must(juliet), "")
 	if err != nil || !routed {
@@ -82,7 +83,7 @@ func TestAddContact(t *testing.T) {
 	}
 	// XEP-0100 §4.7: the user removes the contact.
 	w.net.expect(t, "presence juliet@example.org/balcony +1@sms.example.org")
-	c.Take()
+	expect(t, c, `<presence from='`+balcony+`' to='`+chamber+`'/>`, pres("", plus1, juliet, "<show>away</show>"))
 	c.Send(`<presence type='unsubscribe' to='` + plus1 + `'/>`)
 	w.net.expect(t, "unsubscribe juliet@example.org +1@sms.example.org")
 	expect(t, c, pres("unavailable", plus1, juliet, ""))
@@ -128,7 +129,7 @@ func TestProbe(t *testing.T) {
 	probe(t, w, c, pres("", plus1+"/phone", chamber, "<show>xa</show>"))
 
 	w = w.restart(kit.Definition{})
-	w.gw.SetUp(true)
+	w.up()
 	c = w.Connect(chamber)
 	probe(t, w, c, pres("", plus1+"/phone", chamber, "<show>xa</show>"))
 	if err := w.gw.ClearPresence(context.Background(), contact("+1")); err != nil {
@@ -143,7 +144,7 @@ func TestProbe(t *testing.T) {
 // The loss of the network is told to those who saw contacts available, and its return.
 func TestLoss(t *testing.T) {
 	w := start(t, kit.Definition{Presence: "set"}, kit.Options{})
-	w.gw.SetUp(true)
+	w.up()
 	c := w.online(chamber)
 	befriend(t, w, c)
 	set(w, `<presence from='`+plus1+`'/>`)
@@ -179,7 +180,7 @@ func TestLoss(t *testing.T) {
 // XEP-0100 §4.5.1.
 func TestLogOut(t *testing.T) {
 	w := start(t, kit.Definition{}, kit.Options{})
-	w.gw.SetUp(true)
+	w.up()
 	c := w.online(chamber)
 	for range 2 {
 		c.Send(`<presence to='sms.example.org'/>`).Send(`<presence to='sms.example.org'><show>away</show></presence>`)
@@ -200,7 +201,7 @@ func TestLogOut(t *testing.T) {
 // Gateways of bots: whoever asks sees a contact that is always there.
 func TestAccept(t *testing.T) {
 	w := start(t, kit.Definition{Subscriptions: "accept", Presence: "assumed"}, kit.Options{})
-	w.gw.SetUp(true)
+	w.up()
 	c := w.online(chamber)
 	c.Send(`<presence type='subscribe' to='` + plus1 + `'/>`)
 	w.net.expect(t, "subscribe juliet@example.org +1@sms.example.org")
@@ -219,7 +220,7 @@ func TestAccept(t *testing.T) {
 // A network that answers a request from within the notice of it.
 func TestAnswerAtOnce(t *testing.T) {
 	w := start(t, kit.Definition{}, kit.Options{})
-	w.gw.SetUp(true)
+	w.up()
 	w.net.onMore = func(ctx context.Context, st *stanza.Stanza) {
 		if st.Type == stanza.Subscribe {
 			if _, err := w.gw.Subscribe(ctx, stanza.Subscribed, st.To, st.From, ""); err != nil {
@@ -239,7 +240,7 @@ func TestAnswerAtOnce(t *testing.T) {
 // XEP-0100 §5.2, §7: contact lists of the network.
 func TestContactList(t *testing.T) {
 	w := start(t, kit.Definition{}, kit.Options{MaxContacts: 2})
-	w.gw.SetUp(true)
+	w.up()
 	ctx := context.Background()
 	c := w.online(chamber)
 	if err := w.gw.PutContact(ctx, jid.Must(juliet), contact("+1"), "Nurse", []string{"Verona"}, true); err != nil {

@@ -44,7 +44,7 @@ const romeo = "romeo@example.org/orchard"
 // XEP-0100 §4.1.1: registration, then the subscriptions, then the log-in.
 func TestRegister(t *testing.T) {
 	w := start(t, telephone, kit.Options{})
-	w.gw.SetUp(true)
+	w.up()
 	c := w.online(romeo)
 
 	ask(c, "get", `<query xmlns='jabber:iq:register'/>`)
@@ -93,7 +93,7 @@ func TestRegister(t *testing.T) {
 // XEP-0100 §4.3.1, XEP-0077 §3.2.
 func TestUnregister(t *testing.T) {
 	w := start(t, telephone, kit.Options{})
-	w.gw.SetUp(true)
+	w.up()
 	c := w.online(romeo)
 	user := jid.Must("romeo@example.org")
 	ask(c, "set", `<query xmlns='jabber:iq:register'><remove/></query>`)
@@ -106,6 +106,7 @@ func TestUnregister(t *testing.T) {
 	expect(t, c, `<presence type='subscribe' from='sms.example.org' to='romeo@example.org'/>`,
 		`<presence from='sms.example.org' to='romeo@example.org'>`+caps+`</presence>`)
 	set(w, `<presence from='+1@sms.example.org'><show>away</show></presence>`)
+	w.settle()
 	if err := w.gw.PutContact(context.Background(), user, contact("+1"), "One", nil, false); err != nil {
 		t.Fatal(err)
 	}

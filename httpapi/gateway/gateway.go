@@ -142,6 +142,7 @@ type Registry struct {
 	mu       sync.RWMutex
 	gateways map[string]*gateway
 	ctx      context.Context // of Run; nil before
+	ended    bool
 	running  sync.WaitGroup
 }
 
@@ -242,7 +243,7 @@ func (r *Registry) open(ctx context.Context, d Define, source string) (*gateway,
 	defer r.mu.Unlock()
 	r.gateways[d.Domain] = g
 	r.opts.Router.Serve(d.Domain, g.Gateway)
-	if r.ctx != nil && r.ctx.Err() == nil {
+	if r.ctx != nil && !r.ended {
 		r.start(g)
 	}
 	return g, nil
@@ -252,7 +253,7 @@ func (r *Registry) open(ctx context.Context, d Define, source string) (*gateway,
 func (r *Registry) begin(f func(ctx context.Context)) bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	if r.ctx == nil || r.ctx.Err() != nil {
+	if r.ctx == nil || r.ended {
 		return false
 	}
 	ctx := r.ctx
