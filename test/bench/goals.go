@@ -45,6 +45,7 @@ func figures() []figure {
 		{"rest-new", "cpu_us", "REST send, a connection for each", "µs", goal{own: "ejabberd"}},
 		{"webhook", "per_second", "webhook deliveries per second", "/s", goal{least: 5000}},
 		{"webhook", "cpu_us", "webhook delivery", "µs", goal{value: 60}},
+		{"sse", "cpu_us", "event to a subscriber of the event stream", "µs", goal{value: 5}},
 		{"cpim", "message_out_us", "stanza to Message/CPIM object", "µs", goal{value: 5}},
 		{"cpim", "message_in_us", "Message/CPIM object to stanza", "µs", goal{value: 5}},
 		{"cpim", "pidf_out_us", "presence to PIDF document", "µs", goal{value: 5}},

@@ -58,7 +58,7 @@ whatever else the machine does: trust ratios before absolute figures. A ratio co
 			}
 		}
 	}
-	fmt.Fprintf(w, method, hookTalks)
+	fmt.Fprintf(w, method, hookTalks, streamReaders, streamWindow)
 	return nil
 }
 
@@ -85,6 +85,8 @@ const method = `
 - **Webhooks**: 8 senders keep messages to %d conversations of a gateway domain under way; each is written to the outbox, synced,
   and posted, signed, to a receiver in the load client, which answers 204. All of it counts: message, outbox, post, and the
   row's end.
+- **Event stream**: %d subscribers follow all messages to a gateway domain; a sender keeps the slowest %d events behind. All
+  counts: the message, the log and its sync among it. It is divided by events and subscribers.
 - **CPIM**: no server: the codecs run in the load client, one after the other, on vectors of RFC 3862, RFC 3863 and RFC 3922;
   the processor time is that of the process, its garbage collection included.
 - **Idle**: growth of the proportional set size of a freshly started, warmed-up server, divided by the number of connections,

@@ -78,6 +78,10 @@ func scenarios() []scenario {
 			name: "webhook", title: fmt.Sprintf("Webhook deliveries, %d conversations, %d messages under way", hookTalks, hookWindow),
 			setup: setup{gateway: true}, run: runWebhook,
 		},
+		{
+			name: "sse", title: fmt.Sprintf("Event stream, %d subscribers, %d events under way, per event and subscriber", streamReaders, streamWindow),
+			setup: setup{gateway: true, pulled: true}, run: runStream,
+		},
 		{name: "cpim", title: "Message/CPIM and PIDF, in the load client", run: runCPIM},
 		{name: "login-tcp", title: "Login with SCRAM-SHA-256, TCP without TLS", run: logins(roadTCP)},
 		{name: "login-tls", title: "Login with SCRAM-SHA-256, Direct TLS", run: logins(roadDirectTLS)},

@@ -56,6 +56,7 @@ type setup struct {
 	proxied    bool   // a proxy speaks TLS with the clients that come over HTTP
 	unpromised bool   // Trivium acknowledges without waiting for the disk
 	gateway    bool   // Trivium posts messages to a gateway domain to the load client
+	pulled     bool   // it does not: they are read from the event stream
 }
 
 // server is one running driver.

@@ -61,7 +61,12 @@ func (t *trivium) configured(su setup) string {
 		text += "archive: {default: never}\n"
 	}
 	if su.gateway {
-		text += fmt.Sprintf("webhooks:\n  - {name: bench, url: %q, domains: [%s], allow_private: true, secrets: [%s]}\n", t.hook, gatewayDomain, hookSecret)
+		types := ""
+		if su.pulled { // the domain's messages are in the event log, and go nowhere
+			types = "registration"
+		}
+		text += fmt.Sprintf("webhooks:\n  - {name: bench, url: %q, domains: [%s], types: [%s], allow_private: true, secrets: [%s]}\n",
+			t.hook, gatewayDomain, types, hookSecret)
 	}
 	if su.unpromised {
 		text += "stream_management: {promise: false}\n"

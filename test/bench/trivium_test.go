@@ -32,7 +32,7 @@ func TestTriviumConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, su := range []setup{managedSetup, archiveSetup, {sm: true, unpromised: true, proxied: true}, {gateway: true}} {
+	for _, su := range []setup{managedSetup, archiveSetup, {sm: true, unpromised: true, proxied: true}, {gateway: true}, {gateway: true, pulled: true}} {
 		if _, err := d.command(su); err != nil {
 			t.Fatal(err)
 		}
