@@ -11,7 +11,9 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -389,4 +391,63 @@ func TestBrokenOff(t *testing.T) {
 	f.want(404, "GET", get, nil)
 	f.want(201, "PUT", put, bytes.NewReader(make([]byte, 100_000)))
 	f.want(200, "GET", get, nil)
+}
+
+// One slot, many at once: one of them uploads, and what is served is what he sent.
+func TestRace(t *testing.T) {
+	f := start(t, upload.Options{})
+	put, get := f.slot(f.Connect("romeo@example.org/garden"), "a", 1, "")
+	const clients = 16
+	codes := make([]int, clients)
+	var all sync.WaitGroup
+	for i := range codes {
+		all.Go(func() {
+			rec := httptest.NewRecorder()
+			f.http.ServeHTTP(rec, httptest.NewRequestWithContext(t.Context(), "PUT", put, text(string(rune('a'+i)))))
+			codes[i] = rec.Code
+		})
+	}
+	all.Wait()
+	winner := slices.Index(codes, 201)
+	for i, c := range codes {
+		if i != winner && c != 409 {
+			t.Errorf("client %d: %d", i, c)
+		}
+	}
+	if _, got := f.want(200, "GET", get, nil); winner < 0 || got != string(rune('a'+winner)) {
+		t.Errorf("client %d has uploaded, %q is served", winner, got)
+	}
+}
+
+// timed is a ResponseWriter of a connection with deadlines.
+type timed struct {
+	*httptest.ResponseRecorder
+	read, write time.Time
+}
+
+func (w *timed) SetReadDeadline(t time.Time) error  { w.read = t; return nil }
+func (w *timed) SetWriteDeadline(t time.Time) error { w.write = t; return nil }
+
+// Nobody holds a connection by sending or taking an octet now and then.
+func TestDeadlines(t *testing.T) {
+	f := start(t, upload.Options{})
+	const size = 80 << 10 // 10 seconds at 8 KiB a second, and a minute
+	put, get := f.slot(f.Connect("romeo@example.org/garden"), "a", size, "")
+	before := time.Now()
+	in := &timed{ResponseRecorder: httptest.NewRecorder()}
+	f.http.ServeHTTP(in, httptest.NewRequestWithContext(t.Context(), "PUT", put, bytes.NewReader(make([]byte, size))))
+	out := &timed{ResponseRecorder: httptest.NewRecorder()}
+	f.http.ServeHTTP(out, httptest.NewRequestWithContext(t.Context(), "GET", get, nil))
+	after := time.Now()
+	for what, at := range map[string]time.Time{"upload": in.read, "download": out.write} {
+		if at.Before(before.Add(70*time.Second)) || at.After(after.Add(70*time.Second)) {
+			t.Errorf("the %s ends %v from now", what, at.Sub(before))
+		}
+	}
+	if in.Code != 201 || out.Code != 200 {
+		t.Errorf("%d, %d", in.Code, out.Code)
+	}
+	if status, _, _ := httpupload.Status(fmt.Errorf("read: %w", os.ErrDeadlineExceeded)); status != 408 {
+		t.Errorf("too slow: %d", status)
+	}
 }

@@ -355,3 +355,33 @@ func FuzzOpen(f *testing.F) {
 		}
 	})
 }
+
+// A file that is deleted while it is brought to its place is deleted after that.
+func TestDeletedOnItsWay(t *testing.T) {
+	_, m := start(t, upload.Options{})
+	tr, err := m.Begin(t.Context(), upload.File{Owner: romeo, Name: "a", Size: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tr.Commit(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	id := tr.File().ID
+	if err := m.Delete(t.Context(), romeo, id); err != nil {
+		t.Fatal(err)
+	}
+	if ids, err := m.Condemned(t.Context()); err != nil || len(ids) > 0 {
+		t.Errorf("too early: %q, %v", ids, err)
+	}
+	tr.End()
+	ids, err := m.Condemned(t.Context())
+	if err != nil || len(ids) != 1 || ids[0] != id {
+		t.Errorf("%q, %v", ids, err)
+	}
+	if err := m.Unlinked(t.Context(), ids); err != nil {
+		t.Fatal(err)
+	}
+	if ids, err = m.Condemned(t.Context()); err != nil || len(ids) > 0 {
+		t.Errorf("again: %q, %v", ids, err)
+	}
+}
