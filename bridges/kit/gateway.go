@@ -185,11 +185,7 @@ func New(ctx context.Context, domain string, d Definition, n Network, o Options)
 	g.online.init(o.MaxOnline)
 	g.requests.init()
 	g.herald.init()
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return nil, fmt.Errorf("kit: %w", err)
-	}
-	if err := o.Store.Migrate(ctx, "kit", files); err != nil {
+	if err := Migrate(ctx, o.Store); err != nil {
 		return nil, err
 	}
 	if err := g.Define(d); err != nil {
@@ -204,6 +200,16 @@ func New(ctx context.Context, domain string, d Definition, n Network, o Options)
 	}
 	g.enrolled.Store(n64)
 	return g, nil
+}
+
+// Migrate brings the tables up to date. New does so too; whoever may Purge without a
+// Gateway calls it first.
+func Migrate(ctx context.Context, db *store.DB) error {
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return fmt.Errorf("kit: %w", err)
+	}
+	return db.Migrate(ctx, "kit", files)
 }
 
 // Domain returns the gateway's own address.

@@ -174,6 +174,9 @@ func New(ctx context.Context, o Options) (*Registry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
+	if err := kit.Migrate(ctx, o.Store); err != nil { // also where there is no gateway yet
+		return nil, err
+	}
 	if err := o.Store.Migrate(ctx, "gateway", files); err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
@@ -265,6 +268,7 @@ func (r *Registry) begin(f func(ctx context.Context)) bool {
 func (r *Registry) start(g *gateway) {
 	ctx, cancel := context.WithCancel(r.ctx)
 	g.stop = cancel
+	r.opts.Router.Serve(g.domain, g.Gateway) // whatever its webhook has made of it meanwhile
 	r.running.Go(func() {
 		g.Run(ctx)
 		g.live.end(g)
@@ -285,8 +289,9 @@ func (r *Registry) Run(ctx context.Context) {
 	}
 	r.mu.Unlock()
 	r.sweep(ctx)
-	r.mu.Lock()   // who has seen ctx live has counted itself
-	r.mu.Unlock() //nolint:staticcheck // as above
+	r.mu.Lock()
+	r.ended = true // whatever was begun has been counted by now
+	r.mu.Unlock()
 	r.running.Wait()
 }
 
