@@ -88,6 +88,7 @@ func Default() *Config {
 		Archive:          Archive{Default: "always", PageLimit: 250, Search: true},
 		Upload:           Upload{Enabled: true, MaxSize: 100 << 20, Quota: 1 << 30, MaxFiles: 10000, MaxTotal: 10 << 30},
 		REST:             REST{MaxBody: 1 << 20, Rate: 0, JWT: defaultRESTJWT()},
+		Gateways:         []Gateway{},
 		Webhooks:         []Webhook{},
 		Metrics:          Metrics{Enabled: true},
 		Tracing:          Tracing{SamplePerMille: 10},
@@ -127,6 +128,12 @@ func newItem(t reflect.Type) reflect.Value {
 		item.Auth = defaultAuth()
 	case *Listener:
 		item.RequireTLS = true
+	case *Gateway:
+		item.Type, item.Client, item.Subscriptions, item.Presence = "http-ws", "pc", "ask", "set"
+		item.GiveUpAfter = 72 * time.Hour
+		item.Users, item.Registration.Fields, item.Capabilities.Media = []string{}, []Field{}, []string{}
+	case *Field:
+		item.Kind, item.Options = "text", []string{}
 	case *Webhook:
 		item.Timeout = 10 * time.Second
 		item.GiveUpAfter = 72 * time.Hour

@@ -40,24 +40,30 @@ func TestExampleIsTheDefault(t *testing.T) {
 
 // The samples in comments load as well once they are no comments.
 func TestExampleSamplesLoad(t *testing.T) {
-	before, after, ok := strings.Cut(Example(), "webhooks: []\n")
-	if !ok {
-		t.Fatal("no sample of a webhook")
-	}
-	var text strings.Builder
-	text.WriteString(before + "webhooks:\n")
-	for line := range strings.Lines(after) {
-		text.WriteString(strings.TrimPrefix(line, "# "))
-		if line == "\n" {
-			break
+	sample := func(list string) *Config {
+		before, after, ok := strings.Cut(Example(), list+": []\n")
+		if !ok {
+			t.Fatalf("no sample in %s", list)
 		}
+		var text strings.Builder
+		text.WriteString(before + list + ":\n")
+		for line := range strings.Lines(after) {
+			if line == "\n" {
+				break
+			}
+			text.WriteString(strings.TrimPrefix(line, "# "))
+		}
+		got, err := parse(text.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
 	}
-	got, err := parse(text.String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(got.Webhooks) != 1 || got.Webhooks[0].Timeout != 10*time.Second {
+	if got := sample("webhooks"); len(got.Webhooks) != 1 || got.Webhooks[0].Timeout != 10*time.Second {
 		t.Errorf("webhooks = %+v", got.Webhooks)
+	}
+	if got := sample("gateways"); len(got.Gateways) != 1 || len(got.Gateways[0].Registration.Fields) != 1 || got.Gateways[0].Capabilities.MaxLength != 1600 {
+		t.Errorf("gateways = %+v", got.Gateways)
 	}
 }
 
@@ -179,6 +185,14 @@ func TestProblems(t *testing.T) {
 		{"public_url with path", "listeners: [{kind: http, address: ':1', public_url: 'https://a/b'}]\n", "1:53", "listeners[0].public_url", "scheme and host"},
 		{"limits against each other", "limits: {outbox_size: 64KiB}\n", "1:23", "limits.outbox_size", "at least limits.stanza_size"},
 		{"origin with path", "websocket: {origins: ['https://a.example/x']}\n", "1:23", "websocket.origins[0]", "without a path"},
+		{"gateway host", "hosts: [{domain: a.example}]\ngateways: [{domain: A.example}]\n", "", "gateways[0].domain", "virtual host"},
+		{"gateway twice", "gateways: [{domain: a.example}, {domain: A.example}]\n", "", "gateways[1].domain", "gateways[0]"},
+		{"gateway without domain", "gateways: [{type: sms}]\n", "", "gateways[0]", "domain is missing"},
+		{"gateway users", "gateways: [{domain: a.example, users: ['*']}]\n", "", "gateways[0].users[0]", "covers no addresses"},
+		{"gateway list", "gateways: [{domain: a.example, registration: {fields: [{name: a, kind: list}]}}]\n", "", "gateways[0].registration.fields[0]", "options"},
+		{"gateway field twice", "gateways: [{domain: a.example, registration: {fields: [{name: a}, {name: a}]}}]\n", "", "gateways[0].registration.fields[1].name", "another field"},
+		{"gateway registered", "gateways: [{domain: a.example, registered_only: true}]\n", "", "gateways[0].registered_only", "nobody could register"},
+		{"collector", "tracing: {endpoint: 'ftp://a'}\n", "", "tracing.endpoint", "http://localhost:4318"},
 		{"webhook scheme", strings.Replace(hook, "https:", "ftp:", 1) + "]\n", "", "webhooks[0].url", "http or https"},
 		{"weak secret", strings.Replace(hook, secret, "whsec_c2hvcnQ=", 1) + "]\n", "", "webhooks[0].secrets[0]", "openssl rand"},
 		{"halves of two key pairs", strings.Replace(hook, secret, "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlaaaaaaaaaaAJ6p9lMicMFs6Kvg==", 1) + "]\n", "", "webhooks[0].secrets[0]", "ed25519"},

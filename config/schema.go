@@ -40,8 +40,11 @@ type Config struct {
 	Upload Upload `yaml:"upload"`
 	// The REST interface, served by listeners with the endpoint rest.
 	REST REST `yaml:"rest"`
-	// Where messages are posted as JSON. A webhook owns whole gateway domains,
-	// or watches some addresses, or both.
+	// Domains that lead to other networks by way of programs of yours
+	// (docs/gateways.md). Those of webhooks need not be repeated here.
+	Gateways []Gateway `yaml:"gateways"`
+	// Where events are posted: those of gateway domains, and the messages of
+	// watched addresses.
 	Webhooks []Webhook `yaml:"webhooks"`
 	// Measurements, served by listeners with the endpoint metrics.
 	Metrics Metrics `yaml:"metrics"`
@@ -400,7 +403,88 @@ type RESTJWT struct {
 	Leeway time.Duration `yaml:"leeway" range:"0s..10m"`
 }
 
-// A Webhook is an address that messages are posted to.
+// A Gateway is a domain whose stanzas become events, for webhooks and event streams.
+type Gateway struct {
+	// The domain; it is no virtual host.
+	Domain string `yaml:"domain"`
+	// Which network it leads to, as service discovery has it: sms, sip, irc, smtp, ...
+	Type string `yaml:"type"`
+	// What people call it.
+	Name string `yaml:"name"`
+	// What kind of client its contacts say they are.
+	Client string `yaml:"client" oneof:"bot,pc,phone,web,handheld,console"`
+	// The ID of the API token that the gateway belongs to. Empty: whoever administers
+	// the server.
+	Owner string `yaml:"owner"`
+	// What a contact is known by, and how people are asked for it.
+	Prompt      string `yaml:"prompt"`
+	Description string `yaml:"description"`
+	// What users fill in to register (XEP-0077). Without fields and instructions there
+	// is no registration.
+	Registration Registration `yaml:"registration"`
+	// Only registered users may send anything.
+	RegisteredOnly bool `yaml:"registered_only"`
+	// Who may use it: domains, addresses, or patterns such as *@example.org. Empty:
+	// everybody.
+	Users []string `yaml:"users"`
+	// What becomes of a request to see a contact's presence: ask leaves it to the
+	// gateway, accept grants it.
+	Subscriptions string `yaml:"subscriptions" oneof:"ask,accept"`
+	// What contacts appear as whose presence was never set: unavailable (set), or
+	// available while the gateway is (assumed).
+	Presence string `yaml:"presence" oneof:"set,assumed"`
+	// What the network can carry.
+	Capabilities Capabilities `yaml:"capabilities"`
+	// Refuse messages longer than capabilities.max_length, rather than pass them on.
+	RefuseLong bool `yaml:"refuse_long"`
+	// How long messages wait that no program takes, where there is no webhook.
+	GiveUpAfter time.Duration `yaml:"give_up_after" range:"1m..720h"`
+}
+
+// Registration is a form that users of a gateway fill in.
+type Registration struct {
+	// What to do, for people.
+	Instructions string `yaml:"instructions"`
+	// What to fill in.
+	Fields []Field `yaml:"fields"`
+}
+
+// A Field is one field of a Registration.
+type Field struct {
+	// The name. Those of XEP-0077 (username, password, phone, email, ...) also work in
+	// clients without data forms.
+	Name string `yaml:"name"`
+	// What people see.
+	Label string `yaml:"label"`
+	// What it holds. A secret is never shown to the user again.
+	Kind string `yaml:"kind" oneof:"text,secret,list,boolean,address"`
+	// It cannot be left out.
+	Required bool `yaml:"required"`
+	// What there is to choose from, for lists.
+	Options []string `yaml:"options"`
+}
+
+// Capabilities are what conversations through a gateway can have.
+type Capabilities struct {
+	// Characters of one message.
+	MaxLength int `yaml:"max_length" range:"1..1000000" zero:"no limit known"`
+	// Corrections, retractions, reactions and replies arrive.
+	Edits       bool `yaml:"edits"`
+	Retractions bool `yaml:"retractions"`
+	Reactions   bool `yaml:"reactions"`
+	Replies     bool `yaml:"replies"`
+	// That somebody is typing arrives.
+	Typing bool `yaml:"typing"`
+	// That a message was delivered and displayed comes back.
+	Receipts bool `yaml:"receipts"`
+	Markers  bool `yaml:"markers"`
+	// Media types that may be attached, such as image/*.
+	Media []string `yaml:"media"`
+	// Octets of one attachment.
+	MaxMedia Size `yaml:"max_media" range:"1KiB..1GiB" zero:"no limit known"`
+}
+
+// A Webhook is an address that events are posted to.
 type Webhook struct {
 	// Names it in logs and in the outbox, which survives restarts: unique, and
 	// best never changed.

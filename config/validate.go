@@ -15,6 +15,8 @@ import (
 	"strings"
 
 	"golang.org/x/net/idna"
+
+	"trivium/core/jid"
 )
 
 // secrets replaces file references by what the files hold.
@@ -59,6 +61,7 @@ func signingKey(text string) bool {
 func (d *decoder) validate(c *Config) {
 	hosts := d.validateHosts(c)
 	d.validateListeners(c)
+	d.validateGateways(c, hosts)
 	d.validateWebhooks(c, hosts)
 	d.validateUpload(c, hosts)
 	for i, account := range c.Admin.Accounts {
@@ -263,6 +266,46 @@ func (d *decoder) validateOrigins(key string, origins []string) {
 		u, err := url.Parse(strings.Replace(origin, "://*.", "://", 1))
 		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "" || strings.Contains(u.Host, "*") {
 			d.report(fmt.Sprintf("%s[%d]", key, i), "%q is not an origin; write \"*\", https://chat.example.org or https://*.example.org, without a path", origin)
+		}
+	}
+}
+
+func (d *decoder) validateGateways(c *Config, hosts map[string]string) {
+	seen := make(map[string]string)
+	for i, g := range c.Gateways {
+		key := fmt.Sprintf("gateways[%d]", i)
+		name, ok := domainName(g.Domain)
+		switch {
+		case g.Domain == "":
+			d.report(key, "domain is missing; write domain: and a name such as sms.example.org")
+		case !ok:
+			d.report(key+".domain", "%q is not a domain; write a name such as sms.example.org", g.Domain)
+		case hosts[name] != "":
+			d.report(key+".domain", "%s is a virtual host (%s); write another domain", g.Domain, hosts[name])
+		case seen[name] != "":
+			d.report(key+".domain", "%s is already the domain of %s; write another", g.Domain, seen[name])
+		}
+		seen[name] = key
+		for j, u := range g.Users {
+			if _, err := jid.ParsePattern(u); err != nil {
+				d.report(fmt.Sprintf("%s.users[%d]", key, j), "%q covers no addresses; write a domain, user@domain, or a pattern such as *@domain", u)
+			}
+		}
+		fields := make(map[string]bool)
+		for j, f := range g.Registration.Fields {
+			at := fmt.Sprintf("%s.registration.fields[%d]", key, j)
+			switch {
+			case f.Name == "":
+				d.report(at, "name is missing; write name: and one of XEP-0077, such as username")
+			case fields[f.Name]:
+				d.report(at+".name", "%q is the name of another field; write another", f.Name)
+			case (f.Kind == "list") != (len(f.Options) > 0):
+				d.report(at, "options belong to kind: list, and lists have some; write both or neither")
+			}
+			fields[f.Name] = true
+		}
+		if g.RegisteredOnly && len(fields) == 0 && g.Registration.Instructions == "" {
+			d.report(key+".registered_only", "nobody could register; write registration: with instructions or fields")
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"trivium/config"
 	"trivium/core"
 	"trivium/core/admin"
+	"trivium/core/agent"
 	"trivium/core/auth"
 	"trivium/core/c2s"
 	"trivium/core/certs"
@@ -26,7 +27,10 @@ import (
 	"trivium/core/sasl"
 	"trivium/core/store"
 	"trivium/core/wire"
+	"trivium/httpapi/delivery"
 	"trivium/httpapi/event"
+	"trivium/httpapi/gateway"
+	"trivium/httpapi/idempotency"
 	"trivium/httpapi/webhook"
 )
 
@@ -42,10 +46,17 @@ type engine struct {
 	admin admin.Registry
 
 	features *mod.Set
-	events   *event.Log
-	webhooks *webhook.Service
 	sources  *sources
-	now      func() time.Time // the clock of logins by tokens and questions
+
+	// What stands between the core and programs.
+	events     *event.Log
+	gateways   *gateway.Registry
+	webhooks   *webhook.Service
+	deliveries *delivery.Tracker
+	answers    *idempotency.Keeper
+	agents     *agent.Service
+
+	now func() time.Time // the clock of logins by tokens and questions
 }
 
 func newEngine(ctx context.Context, cfg *config.Config, log *slog.Logger) (*engine, error) {
@@ -101,6 +112,9 @@ func (e *engine) build(ctx context.Context) error {
 				return nil
 			}
 			recorder := event.NewRecorder(e.events)
+			if e.gateways, hookErr = newGateways(ctx, e, s); hookErr != nil {
+				return nil
+			}
 			if e.webhooks, hookErr = newWebhooks(ctx, e, s, recorder); hookErr != nil {
 				return nil
 			}
@@ -108,7 +122,14 @@ func (e *engine) build(ctx context.Context) error {
 			o.Archive.Exists = s.Exists
 			o.Commands.Commands = e.admin.Commands
 			e.features = mod.New(e.users, o)
-			return append([]module.Module{recorder}, e.features.Modules()...)
+			if e.answers, hookErr = idempotency.New(ctx, s.Store, idempotency.Options{Logger: e.log}); hookErr != nil {
+				return nil
+			}
+			e.agents = agent.New(agent.Options{})
+			if e.deliveries, hookErr = delivery.New(ctx, s.Store, delivery.Options{Events: e.events, Logger: e.log}); hookErr != nil {
+				return nil
+			}
+			return append([]module.Module{recorder, e.deliveries, e.gateways, e.agents}, e.features.Modules()...)
 		},
 	})
 	if err = errors.Join(err, hookErr); err != nil {

@@ -79,6 +79,9 @@ func (s *server) run(ctx context.Context, cfg *config.Config, log *slog.Logger) 
 	if s.web, err = newWeb(s.engine); err != nil {
 		return err
 	}
+	if err := s.agents.Start(ctx); err != nil {
+		return err
+	}
 	listeners, err := s.listen()
 	if err != nil {
 		return err

@@ -11,17 +11,16 @@ import (
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
-	"go.opentelemetry.io/otel/trace/noop"
 
 	"trivium/config"
 )
 
 // newTracing returns what spans are made with, and what sends the last of them when
-// the server stops. Without a collector nothing is recorded, but the traceparent of a
-// request still goes on to what it causes.
-func newTracing(ctx context.Context, cfg config.Tracing, log *slog.Logger) (trace.TracerProvider, func(context.Context), error) {
+// the server stops. Without a collector the tracer is nil: nothing is recorded, but
+// the traceparent of a request still goes on to what it causes.
+func newTracing(ctx context.Context, cfg config.Tracing, log *slog.Logger) (trace.Tracer, func(context.Context), error) {
 	if cfg.Endpoint == "" {
-		return noop.NewTracerProvider(), func(context.Context) {}, nil
+		return nil, func(context.Context) {}, nil
 	}
 	exporter, err := otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(strings.TrimSuffix(cfg.Endpoint, "/")+"/v1/traces"))
 	if err != nil {
@@ -33,7 +32,7 @@ func newTracing(ctx context.Context, cfg config.Tracing, log *slog.Logger) (trac
 		sdktrace.WithResource(resource.NewSchemaless(
 			attribute.String("service.name", "trivium"), attribute.String("service.version", version))),
 	)
-	return provider, func(ctx context.Context) {
+	return provider.Tracer("trivium"), func(ctx context.Context) {
 		if err := provider.Shutdown(ctx); err != nil {
 			log.Warn("the last traces were not sent", "err", err)
 		}

@@ -37,7 +37,8 @@ type web struct {
 	direct  framings         // reached as they are
 	proxied framings         // reached through a proxy that speaks TLS
 
-	stopping chan struct{} // closed by stop: streams of events end
+	stopping chan struct{}         // closed by stop: streams of events end
+	untrace  func(context.Context) // sends the last spans
 
 	mu      sync.Mutex
 	servers []*http.Server
@@ -56,11 +57,23 @@ func newWeb(e *engine) (*web, error) {
 	if w.uploads, err = newUploads(context.Background(), e); err != nil {
 		return nil, err
 	}
+	tracer, untrace, err := newTracing(context.Background(), cfg.Tracing, e.log)
+	if err != nil {
+		return nil, err
+	}
+	w.untrace = untrace
+	sends := httpapi.MessageOptions{
+		Submit: e.submit, Idempotency: e.answers, Delivery: e.deliveries, Presences: voices{e}, Subscriptions: voices{e},
+	}
+	if w.uploads != nil {
+		sends.Uploads = w.uploads
+	}
 	w.api, err = httpapi.New(httpapi.Options{
 		Router: e.core.Router, Auth: e.users, Exists: e.core.Exists, MaxBody: int64(cfg.REST.MaxBody), Limits: afterLogin(cfg), Rate: cfg.REST.Rate,
 		Hosts: e.core.Hosts(), Ask: e.core.Modules.Ask, Archive: e.features.Archive, Figures: e.core.Modules.Figures(), Store: e.db,
 		Events:   &event.Stream{Log: e.events, Encoder: &event.Encoder{}, Stop: w.stopping},
-		Webhooks: e.webhooks, Uploads: w.uploads, Operations: &e.admin, Version: version, Logger: e.log,
+		Webhooks: e.webhooks, Gateways: e.gateways, Uploads: w.uploads, Operations: &e.admin, Messages: sends,
+		Tracer: tracer, Version: version, Logger: e.log,
 	})
 	if err != nil {
 		return nil, err
@@ -196,6 +209,9 @@ func (w *web) handler(l config.Listener) http.Handler {
 func (w *web) start(ctx context.Context, wg *sync.WaitGroup) {
 	wg.Go(func() { w.events.Run(ctx) })
 	wg.Go(func() { w.webhooks.Run(ctx) })
+	wg.Go(func() { w.gateways.Run(ctx) })
+	wg.Go(func() { w.deliveries.Run(ctx) })
+	wg.Go(func() { w.answers.Run(ctx) })
 	if w.uploads != nil {
 		wg.Go(func() {
 			defer w.uploads.Close()
@@ -232,6 +248,7 @@ func (w *web) stop(grace time.Duration) {
 			s.Close()
 		}
 	}
+	w.untrace(ctx)
 	if w.metrics != nil {
 		_ = w.metrics.Shutdown(ctx)
 	}

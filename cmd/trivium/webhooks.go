@@ -6,8 +6,6 @@ import (
 
 	"trivium/core"
 	"trivium/core/jid"
-	"trivium/core/router"
-	"trivium/core/stanza"
 	"trivium/httpapi/event"
 	"trivium/httpapi/webhook"
 )
@@ -43,13 +41,14 @@ func newWebhooks(ctx context.Context, e *engine, s *core.Server, recorder *event
 		}
 		list = append(list, hook)
 	}
-	return webhook.New(ctx, list, webhook.Options{
+	hooks, err := webhook.New(ctx, list, webhook.Options{
 		Log: e.events, Router: s.Router, Store: s.Store, Logger: e.log, Watcher: recorder, Limits: afterLogin(e.cfg),
-		// What a watched account answers goes the way of what its clients send.
-		Submit: func(ctx context.Context, t *router.Turn, st *stanza.Stanza, rc *router.Receipt) error {
-			return e.core.Modules.Submit(ctx, t, st, rc)
-		},
+		Submit: e.submit,
 	})
+	if err == nil {
+		hooks.OnState(e.gateways.WebhookState)
+	}
+	return hooks, err
 }
 
 func patterns(list []string) ([]jid.Pattern, error) {

@@ -48,6 +48,16 @@ const header = `# Trivium's configuration: every key, what it means, and its def
 // default.
 func samples() map[reflect.Type]reflect.Value {
 	defaults, err := config.Parse(config.Default(), "sample", []byte(`
+gateways:
+  - domain: sms.localhost
+    type: sms
+    name: Text messages
+    prompt: Telephone number
+    description: Enter the telephone number of the person to write to.
+    registration:
+      instructions: Enter the number that your messages come from.
+      fields: [{name: phone, label: Telephone number, required: true}]
+    capabilities: {max_length: 1600}
 webhooks:
   - name: bot
     url: https://bot.example.org/hook
@@ -59,7 +69,10 @@ webhooks:
 	}
 	hook := defaults.Webhooks[0]
 	hook.Watch = []string{"helpdesk@localhost"}
-	return map[reflect.Type]reflect.Value{reflect.TypeFor[config.Webhook](): reflect.ValueOf(hook)}
+	return map[reflect.Type]reflect.Value{
+		reflect.TypeFor[config.Gateway](): reflect.ValueOf(defaults.Gateways[0]),
+		reflect.TypeFor[config.Webhook](): reflect.ValueOf(hook),
+	}
 }
 
 const sampleSecret = "whsec_c2FtcGxlIG9ubHksIG1ha2UgeW91ciBvd24h"

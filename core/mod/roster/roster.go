@@ -147,6 +147,28 @@ func (m *Module) Subscriptions(ctx context.Context, account jid.JID) ([]jid.JID,
 	return b.subscriptions, nil
 }
 
+// Contact is what there is between an account and one address.
+type Contact struct {
+	JID          jid.JID
+	Subscription string // "none", "to", "from" or "both", RFC 6121 §2.1.2.5
+	Asked        bool   // the account waits for leave to see the contact's presence
+	Pending      bool   // the contact waits for leave to see the account's
+}
+
+// Contacts returns everybody on account's roster, and those who wait for its answer,
+// by address.
+func (m *Module) Contacts(ctx context.Context, account jid.JID) ([]Contact, error) {
+	b, err := m.books.Get(ctx, account)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]Contact, 0, len(b.contacts))
+	for _, c := range b.contacts {
+		list = append(list, Contact{c.jid, c.state.subscription(), c.state.has(pendingOut), c.state.has(pendingIn)})
+	}
+	return list, nil
+}
+
 // Listed tells whether contact, a bare address, is on account's roster.
 func (m *Module) Listed(ctx context.Context, account, contact jid.JID) (bool, error) {
 	b, err := m.books.Get(ctx, account)
