@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -12,12 +13,16 @@ import (
 	"time"
 )
 
-const restConnections = 8
+const (
+	restConnections = 8  // and users who get what is sent
+	restMany        = 64 // connections, where it is commits that requests share
+)
 
 // restLoad posts messages to online users, each poster with one request under way.
 type restLoad struct {
-	fresh bool // each request has a connection of its own
-	keyed bool // each request has an Idempotency-Key of its own
+	posters int  // 0: restConnections
+	fresh   bool // each request has a connection of its own
+	keyed   bool // each request has an Idempotency-Key of its own
 }
 
 func (l restLoad) run(ctx context.Context, b *bench, s *server) (*outcome, error) {
@@ -45,9 +50,10 @@ func (l restLoad) run(ctx context.Context, b *bench, s *server) (*outcome, error
 		cancel()
 		posters.Wait()
 	}()
-	problem := make(chan error, restConnections)
-	for _, o := range online {
-		p := &poster{address: s.ep.http, request: s.rest(from, o.jid, body("sent over HTTP ")), fresh: l.fresh}
+	n := cmp.Or(l.posters, restConnections)
+	problem := make(chan error, n)
+	for i := range n {
+		p := &poster{address: s.ep.http, request: s.rest(from, online[i%len(online)].jid, body("sent over HTTP ")), fresh: l.fresh}
 		if l.keyed {
 			p.addKey()
 		}

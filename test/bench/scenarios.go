@@ -73,6 +73,10 @@ func scenarios() []scenario {
 			name: "rest", title: "REST send to an online user", run: restLoad{}.run,
 			also: []variant{{name: "trivium idempotent", server: "trivium", run: restLoad{keyed: true}.run}},
 		},
+		{
+			name: "rest-many", title: fmt.Sprintf("REST send to an online user, %d connections", restMany), run: restLoad{posters: restMany}.run,
+			also: []variant{{name: "trivium idempotent", server: "trivium", run: restLoad{posters: restMany, keyed: true}.run}},
+		},
 		{name: "rest-new", title: "REST send to an online user, a connection for each", run: restLoad{fresh: true}.run},
 		{
 			name: "webhook", title: fmt.Sprintf("Webhook deliveries, %d conversations, %d messages under way", hookTalks, hookWindow),
