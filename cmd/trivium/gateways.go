@@ -24,6 +24,7 @@ func newGateways(ctx context.Context, e *engine, s *core.Server) (*gateway.Regis
 		Sync: func(ctx context.Context, ev *event.Event) ([]*stanza.Stanza, bool, error) {
 			return e.webhooks.Ask(ctx, ev)
 		},
+		Observe: func(st *stanza.Stanza) { e.deliveries.Observe(st) },
 		Served: func(domain string) (has, up bool) {
 			if e.webhooks == nil {
 				return false, false

@@ -89,6 +89,10 @@ type Options struct {
 	// nobody takes are refused at once. Nil: somebody does.
 	Wants func(domain string, t event.Type) bool
 
+	// Observe is shown every message to an address of a gateway, for what it tells of
+	// messages sent before. It must not wait. Nil: nobody looks.
+	Observe func(*stanza.Stanza)
+
 	Version     string        // of the software, told by gateways
 	Grace       time.Duration // before the loss of a gateway is announced: 30 s
 	GiveUpAfter time.Duration // 72 h

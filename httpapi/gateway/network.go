@@ -26,6 +26,9 @@ func (n network) append(e *event.Event, rc *router.Receipt) error {
 
 // Message implements kit.Network.
 func (n network) Message(_ context.Context, p *router.Packet) error {
+	if observe := n.registry.opts.Observe; observe != nil {
+		observe(p.Stanza)
+	}
 	return n.append(event.Of(event.Message, n.domain, p.Stanza), p.Receipt)
 }
 
