@@ -253,7 +253,7 @@ func (g *Gateway) fits(ctx context.Context, st *stanza.Stanza) error {
 		return err
 	}
 	most := g.capabilitiesOf(p).MaxLength
-	if most == 0 || st.Size() <= most {
+	if most == 0 || len(st.Payload()) <= most {
 		return nil
 	}
 	body, _ := st.Body()

@@ -202,6 +202,36 @@ func TestRegistry(t *testing.T) {
 	}
 }
 
+// Who knew a gateway that is removed is told, and one of the same name knows nobody.
+func TestRemoved(t *testing.T) {
+	w := start(t, gateway.Options{})
+	d := gateway.Define{Domain: sms, Definition: kit.Definition{Subscriptions: "accept", Presence: "assumed"}}
+	w.put(d)
+	w.reg.WebhookState(sms, true)
+	c := w.Connect(romeo)
+	c.Send(`<iq type='get' id='r'><query xmlns='jabber:iq:roster'/></iq>`)
+	c.Send(`<presence/>`).Send(`<presence type='subscribe' to='+1@sms.example.org'/>`)
+	seen := func(word string) {
+		t.Helper()
+		for got := ""; !strings.Contains(got, word); got = c.Next() {
+		}
+	}
+	seen("<c ")
+	if err := w.reg.Remove(context.Background(), sms, "*"); err != nil {
+		t.Fatal(err)
+	}
+	seen("type='unavailable'")
+	seen("type='unsubscribed'")
+	w.Peer(sms).Take() // what the user's server has said to it when it was gone
+	c.Send(`<iq type='get' id='d' to='sms.example.org'><query xmlns='http://jabber.org/protocol/disco#info'/></iq>`)
+	w.Peer(sms).Expect(`<iq type='get' id='d' from='romeo@example.org/orchard' to='sms.example.org'><query xmlns='http://jabber.org/protocol/disco#info'/></iq>`)
+	w.put(d)
+	list, err := w.reg.Contacts(context.Background(), sms, jid.JID{}, jid.JID{}, jid.JID{}, jid.JID{}, 10)
+	if err != nil || len(list) != 0 {
+		t.Errorf("%+v, %v", list, err)
+	}
+}
+
 // Everything that is sent to a gateway is an event.
 func TestEvents(t *testing.T) {
 	w := start(t, gateway.Options{})

@@ -174,6 +174,16 @@ func (r *Registry) PutContact(ctx context.Context, contact jid.JID, c ContactSpe
 	return g.Gateway.PutContact(ctx, user, contact, c.Name, c.Groups, c.Invite)
 }
 
+// Suggest asks a user's client to add to the roster what a gateway has put on the user's
+// list and the user does not see (XEP-0144); it returns how many contacts that are.
+func (r *Registry) Suggest(ctx context.Context, domain string, user jid.JID) (int, error) {
+	g, err := r.find(domain)
+	if err != nil {
+		return 0, err
+	}
+	return g.Gateway.Suggest(ctx, user)
+}
+
 // vcard changes name and picture in a vCard; "" is none yet.
 func vcard(have, name string, a *Avatar) string {
 	const ns = "vcard-temp"

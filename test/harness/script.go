@@ -26,6 +26,7 @@ import (
 //	server archive always              messages are archived (XEP-0313); else never
 //	server uploads on                  XEP-0363: files of 20000 octets, 30000 in a day
 //	server inactivity 2s               silence after which a BOSH session is lost
+//	server gateway aim.example.org     a gateway domain, see aGateway
 //	let name = text                    $name stands for the text in later lines
 //
 // and then, for a client called romeo,
@@ -257,6 +258,10 @@ func (s *Script) server(args []string) error {
 		var err error
 		o.BOSH.Inactivity, err = time.ParseDuration(args[1])
 		return err
+	}
+	if len(args) == 2 && args[0] == "gateway" {
+		o.Gateways = append(o.Gateways, aGateway(args[1]))
+		return nil
 	}
 	return fmt.Errorf("no setting %q", strings.Join(args, " "))
 }

@@ -22,6 +22,7 @@ import (
 	"trivium/core/module"
 	"trivium/core/store"
 	"trivium/core/stream"
+	"trivium/httpapi/gateway"
 	"trivium/websocket"
 )
 
@@ -35,6 +36,7 @@ type Options struct {
 	Sessions c2s.Options
 	Modules  mod.Options
 	BOSH     bosh.Options
+	Gateways []gateway.Define // whose events somebody follows
 }
 
 // Server is a server that listens on loopback until the test is over.
@@ -73,7 +75,15 @@ func Start(tb testing.TB, o Options) *Server {
 	}
 	co := core.Options{
 		Store: db, Auth: users, Sessions: o.Sessions, Logger: logger,
-		Modules: func(*core.Server) []module.Module { return mod.New(users, o.Modules).Modules() },
+	}
+	var served *gateway.Registry
+	co.Modules = func(s *core.Server) []module.Module {
+		list := mod.New(users, o.Modules).Modules()
+		if len(o.Gateways) > 0 {
+			served = gateways(tb, s, o.Gateways)
+			list = append([]module.Module{served}, list...)
+		}
+		return list
 	}
 	for _, h := range o.Hosts {
 		co.Hosts = append(co.Hosts, core.VirtualHost{Domain: h})
@@ -108,6 +118,9 @@ func Start(tb testing.TB, o Options) *Server {
 	wg.Go(func() { _ = s.Core.ServeTCP(run, tcp, core.Mode{RequireTLS: o.TLS}) })
 	wg.Go(func() { _ = srv.Serve(web) })
 	wg.Go(func() { s.Core.Run(run, 2*time.Second) })
+	if served != nil {
+		wg.Go(func() { served.Run(run) })
+	}
 	tb.Cleanup(func() {
 		cancel()
 		sockets.Close()
