@@ -1,11 +1,11 @@
 package webhook
 
 import (
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"trivium/core/jid"
@@ -120,6 +120,15 @@ func (s *Service) define(c Endpoint) (*definition, error) {
 		}
 	}
 	f := &c.Filter
+	hosts := make([]string, len(f.Hosts))
+	for i, name := range f.Hosts {
+		host, err := jid.New("", name, "")
+		if err != nil {
+			return nil, refused("hosts", "has one that is no domain")
+		}
+		hosts[i] = host.Domain()
+	}
+	f.Hosts = hosts
 	if max(len(f.Types), len(f.Hosts), len(f.JIDs), len(f.Rooms), len(c.Domains), len(c.Watch)) > maxFilter {
 		return nil, refused("filter", "is too long")
 	}
@@ -174,10 +183,7 @@ func (d *definition) serves(host string) bool {
 
 // hosts are the domains of ours that the definition names.
 func (d *definition) hosts() []string {
-	list := append(slices.Clone(d.Domains), d.Filter.Hosts...)
-	for i := range list {
-		list[i] = strings.ToLower(list[i])
-	}
+	list := slices.AppendSeq(slices.Clone(d.Filter.Hosts), maps.Keys(d.domains))
 	slices.Sort(list)
 	return slices.Compact(list)
 }

@@ -76,6 +76,7 @@ type item struct {
 	attempts int
 	next     time.Time    // not before
 	since    time.Time    // it waits; what GiveUpAfter counts from
+	last     bool         // the next attempt is the last one: it comes when the time is over
 	event    *event.Event // nil: in the log
 	code     int          // of the last attempt, as in a mark
 	latency  time.Duration
@@ -309,7 +310,7 @@ func (e *endpoint) dispatch(ctx context.Context) time.Duration {
 		now := time.Now()
 		l := e.due[0]
 		down := e.down.Load()
-		if it := l.head(); now.Sub(it.since) > d.GiveUpAfter && (it.attempts > 0 || down) {
+		if it := l.head(); now.Sub(it.since) > d.GiveUpAfter && (it.attempts > 0 && !it.last || down) {
 			heap.Pop(&e.due)
 			if it.reason == "" {
 				it.reason = "not taken in time"
@@ -413,12 +414,12 @@ func (e *endpoint) retry(l *lane, it *item, o *outcome) {
 	if !o.probe || !it.next.After(now) {
 		it.attempts++
 		limit := it.since.Add(e.def.Load().GiveUpAfter)
-		if now.After(limit) {
+		if !now.Before(limit) {
 			e.giveUp(l, it)
 			return
 		}
 		it.next = now.Add(e.service.opts.after(it.attempts))
-		if it.next.After(limit) { // the last attempt comes when the time is over
+		if it.last = it.next.After(limit); it.last {
 			it.next = limit
 		}
 		it.next = later(it.next, o.notBefore)

@@ -54,13 +54,23 @@ func status(code int, header ...string) (*http.Response, error) {
 // bubble runs f with a server, one endpoint and a clock that only moves while
 // everybody waits.
 func bubble(t *testing.T, c *carrier, o Options, f func(s *modtest.Server, w *Service, romeo *modtest.Client)) {
+	t.Helper()
+	bubbleWith(t, c, o, nil, f)
+}
+
+func bubbleWith(t *testing.T, c *carrier, o Options, change func(*Endpoint), f func(s *modtest.Server, w *Service, romeo *modtest.Client)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := modtest.New(t)
 		o.Transport = c
 		if o.Schedule == nil {
 			o.Schedule = Schedule()
 		}
-		w, _ := start(t, s, Endpoint{URL: "https://app.example/hook", Domains: []string{"gw.example.org"}, GiveUpAfter: 72 * time.Hour}, o)
+		e := Endpoint{URL: "https://app.example/hook", Domains: []string{"gw.example.org"}, GiveUpAfter: 72 * time.Hour}
+		if change != nil {
+			change(&e)
+		}
+		w, _ := start(t, s, e, o)
 		f(s, w, online(t, s, "romeo@example.org/orchard"))
 	})
 }

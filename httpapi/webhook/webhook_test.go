@@ -181,6 +181,7 @@ func drained(t testing.TB, s *modtest.Server) {
 			t.Fatal("the outbox is not drained")
 		}
 	}
+	rows(t, s.Store, waiting) // who is told of the write has been told now
 }
 
 // verify checks a signature with the standard's own library.
