@@ -180,8 +180,8 @@ func renice(n int) error {
 
 // groups are names for several scenarios.
 var groups = map[string]string{
-	"sessions": "sm-*,archive-*,login-fast*,hibernated", // what outlives a connection
-	"bridge":   "rest,rest-new,webhook,sse,cpim",        // ways between XMPP and programs or other systems
+	"sessions": "sm-*,archive-*,login-fast*,hibernated",    // what outlives a connection
+	"bridge":   "rest,rest-many,rest-new,webhook,sse,cpim", // ways between XMPP and programs or other systems
 }
 
 func chooseScenarios(names string) ([]scenario, error) {
