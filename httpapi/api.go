@@ -58,6 +58,8 @@ type Options struct {
 	Ask func(context.Context, *stanza.Stanza) (*stanza.Stanza, error)
 	// Archive is what messages of accounts are read from.
 	Archive Archive
+	// Messages are the options of sending.
+	Messages MessageOptions
 	// MaxBody is the most octets of a request: 256 KiB.
 	MaxBody int64
 	// Limits of one message, apart from its octets.
@@ -123,6 +125,7 @@ func New(o Options) (*API, error) {
 	if o.Exists == nil {
 		o.Exists = o.Auth.Exists
 	}
+	o.Messages.setDefaults()
 	if o.MaxBody <= 0 {
 		o.MaxBody = 256 << 10
 	}
@@ -157,7 +160,7 @@ func New(o Options) (*API, error) {
 // routes are those of the tables, in the order of the document.
 func (a *API) routes() []route {
 	return slices.Concat(
-		a.accountRoutes(), a.sessionRoutes(), a.rosterRoutes(), a.archiveRoutes(),
+		a.messageRoutes(), a.accountRoutes(), a.sessionRoutes(), a.rosterRoutes(), a.archiveRoutes(),
 		a.uploadRoutes(), a.eventRoutes(), a.webhookRoutes(), a.tokenRoutes(), a.auditRoutes(), a.statsRoutes(),
 	)
 }

@@ -85,7 +85,7 @@ func (a *API) openAPI() (*huma.OpenAPI, huma.Registry) {
 		}
 		return list
 	}
-	describeMessages(doc, ref, problems)
+	a.describeMessages(doc, ref, problems)
 	for _, rt := range a.table {
 		doc.AddOperation(rt.operation(ref, problems))
 	}

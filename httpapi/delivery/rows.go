@@ -3,9 +3,7 @@ package delivery
 import (
 	"context"
 	"crypto/rand"
-	"database/sql"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
@@ -155,10 +153,8 @@ func (t *Tracker) update(account, id string, by jid.JID, state string, now int64
 	account, id = string([]byte(account)), string([]byte(id))
 	err := t.db.Submit(func(tx *store.Tx) error {
 		news = nil
-		p, from, to, err := scan(tx.QueryRow(`SELECT `+columns+` FROM delivery WHERE id = ? AND account = ?`, id, account))
-		if errors.Is(err, sql.ErrNoRows) || err == nil && !speaksFor(by, to, state) {
-			return nil
-		} else if err != nil {
+		p, from, to, ok, err := named(tx, account, id, func(to string) bool { return speaksFor(by, to, state) })
+		if err != nil || !ok {
 			return err
 		}
 		change := func(p *progress, id, from, to string) error {
@@ -215,6 +211,24 @@ func (t *Tracker) update(account, id string, by jid.JID, state string, now int64
 	if err != nil {
 		t.opts.Logger.Error("what became of a message was not stored", "err", err)
 	}
+}
+
+// named returns the latest row of that name whose recipient fits.
+func named(tx *store.Tx, account, id string, fits func(to string) bool) (p progress, from, to string, ok bool, err error) {
+	rows, err := tx.Query(`SELECT `+columns+` FROM delivery WHERE id = ? AND account = ? ORDER BY seq DESC LIMIT ?`, id, account, mostAlike)
+	if err != nil {
+		return p, "", "", false, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if p, from, to, err = scan(rows); err != nil {
+			return p, "", "", false, err
+		}
+		if fits(to) {
+			return p, from, to, true, nil
+		}
+	}
+	return p, "", "", false, rows.Err()
 }
 
 // shifted reads one more column before the others.

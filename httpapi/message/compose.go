@@ -121,7 +121,7 @@ func (d *Draft) checkParts(from jid.JID) error {
 		for lang, text := range texts {
 			folded := strings.ToLower(lang) // RFC 5646 §2.1.1
 			switch {
-			case !validLang(lang):
+			case !ValidLang(lang):
 				return &FieldError{Field: name, Reason: "has a name that is not a language tag"}
 			case seen[folded], folded == strings.ToLower(d.Lang) && (name == "bodies" && d.Body != "" || name == "subjects" && d.Subject != ""):
 				return &FieldError{Field: name, Reason: "has a language twice"} // RFC 6121 §5.2.3, §5.2.4

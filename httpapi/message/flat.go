@@ -15,6 +15,10 @@ func DecodeDraft(raw []byte, d *Draft) error {
 	return Decode(raw, d)
 }
 
+// Flat is DecodeDraft for such objects alone: it reports whether raw is one. Otherwise
+// d holds anything.
+func (d *Draft) Flat(raw []byte) bool { return d.flat(string(raw)) }
+
 // flat reads s when it is such an object with members that a Draft has, and
 // reports whether it is. The fields share the memory of s.
 func (d *Draft) flat(s string) bool {

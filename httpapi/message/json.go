@@ -50,12 +50,24 @@ func translate(err error) error {
 		if typ.Field == "" {
 			return &SyntaxError{"is not an object"}
 		}
-		return &FieldError{Field: typ.Field, Reason: "has a value of the wrong type"}
+		return &FieldError{Field: members(typ.Field), Reason: "has a value of the wrong type"}
 	}
 	if strings.HasPrefix(err.Error(), "json: unknown field") {
 		return &FieldError{Reason: "has a member that is not known"}
 	}
 	return &SyntaxError{"is not well-formed JSON"}
+}
+
+// members returns a path of members without the names of embedded structs, which
+// begin with a capital letter as none of ours does.
+func members(path string) string {
+	var kept []string
+	for part := range strings.SplitSeq(path, ".") {
+		if part != "" && (part[0] < 'A' || part[0] > 'Z') {
+			kept = append(kept, part)
+		}
+	}
+	return strings.Join(kept, ".")
 }
 
 // loneSurrogate tells whether a string in JSON has \uD800 to \uDFFF other than

@@ -75,7 +75,7 @@ func (d *Draft) Stanza(from, to jid.JID, limits wire.Limits) (*stanza.Stanza, er
 	if d.Body == "" && d.Subject == "" && d.Extensions == "" && d.Extras.bare() {
 		return nil, &FieldError{Field: "body", Reason: "is needed where there is nothing else that says something"}
 	}
-	if d.Lang != "" && !validLang(d.Lang) {
+	if d.Lang != "" && !ValidLang(d.Lang) {
 		return nil, &FieldError{Field: "lang", Reason: "is not a language tag"}
 	}
 	for _, f := range [...]struct {
@@ -110,7 +110,7 @@ func (d *Draft) Stanza(from, to jid.JID, limits wire.Limits) (*stanza.Stanza, er
 	}
 	raw = append(raw, d.Extensions...)
 	raw = append(raw, "</message>"...)
-	st, err := scan(raw, limits)
+	st, err := scan(raw, stanza.Message, limits)
 	if err != nil {
 		// What stands before the extensions is well-formed.
 		return nil, &FieldError{Field: "extensions", Reason: reason(err), Err: err}
@@ -138,15 +138,37 @@ func element(dst []byte, name, text string) []byte {
 }
 
 // Parse reads one <message/> as XML, in the namespace jabber:client or in none.
-// Its addresses are prepared; an absent one is zero. The error is a *FieldError
-// whose Field is an attribute's name, or empty for the document as a whole.
+// Its addresses are prepared; an absent one is zero, and an absent id empty. The
+// error is a *FieldError whose Field is an attribute's name, or empty for the
+// document as a whole.
 func Parse(raw []byte, limits wire.Limits) (*stanza.Stanza, error) {
-	st, err := scan(raw, limits)
-	if errors.Is(err, errNoNamespace) {
-		i := strings.Index(string(raw), "<message") + len("<message")
+	st, err := parse(raw, stanza.Message, limits)
+	switch {
+	case err != nil:
+		return nil, err
+	case st.Type == stanza.TypeError:
+		return nil, &FieldError{Field: "type", Reason: "is not chat, normal, headline or groupchat"}
+	}
+	return st, checkKind(st)
+}
+
+// ParseStanza is Parse for stanzas of several kinds, errors among them.
+func ParseStanza(raw []byte, kinds stanza.Kind, limits wire.Limits) (*stanza.Stanza, error) {
+	st, err := parse(raw, kinds, limits)
+	if err != nil {
+		return nil, err
+	}
+	return st, checkKind(st)
+}
+
+func parse(raw []byte, kinds stanza.Kind, limits wire.Limits) (*stanza.Stanza, error) {
+	st, err := scan(raw, kinds, limits)
+	var none *noNamespace
+	if errors.As(err, &none) {
+		i := strings.Index(string(raw), "<"+none.name) + 1 + len(none.name)
 		full := append([]byte(nil), raw[:i]...)
 		full = append(full, " xmlns='"+stanza.NSClient+"'"...)
-		st, err = scan(append(full, raw[i:]...), limits)
+		st, err = scan(append(full, raw[i:]...), kinds, limits)
 	}
 	var malformed *stanza.Error
 	switch {
@@ -158,27 +180,62 @@ func Parse(raw []byte, limits wire.Limits) (*stanza.Stanza, error) {
 		return nil, &FieldError{Field: field, Reason: "is not an address", Err: err}
 	case err != nil:
 		return nil, &FieldError{Reason: reason(err), Err: err}
-	}
-	if st.Type != "" && !slices.Contains(types, st.Type) {
-		return nil, &FieldError{Field: "type", Reason: "is not chat, normal, headline or groupchat"}
-	}
-	if len(st.ID) > MaxID {
+	case len(st.ID) > MaxID:
 		return nil, &FieldError{Field: "id", Reason: "is too long"}
-	}
-	if st.ID == "" {
-		st.ID = NewID()
 	}
 	return st, nil
 }
 
+// checkKind checks what depends on the kind of a stanza.
+func checkKind(st *stanza.Stanza) error {
+	fail := func(field, reason string) error { return &FieldError{Field: field, Reason: reason} }
+	switch st.Kind {
+	case stanza.Message:
+		if st.Type != "" && st.Type != stanza.TypeError && !slices.Contains(types, st.Type) {
+			return fail("type", "is not chat, normal, headline or groupchat")
+		}
+	case stanza.Presence:
+		if st.Type != "" && st.Type != stanza.TypeError && !slices.Contains(presences, st.Type) {
+			return fail("type", "is not one of RFC 6121 section 4.7.1")
+		}
+	case stanza.IQ: // RFC 6120 §8.2.3
+		switch {
+		case st.ID == "":
+			return fail("id", "is needed")
+		case st.Type == stanza.Get || st.Type == stanza.Set:
+			if st.Len() != 1 {
+				return fail("", "does not have exactly one child element")
+			}
+		case st.Type == stanza.Result:
+			if st.Len() > 1 {
+				return fail("", "has more than one child element")
+			}
+		case st.Type != stanza.TypeError:
+			return fail("type", "is not get, set, result or error")
+		}
+	}
+	if st.Type == stanza.TypeError && !st.Has(stanza.NSClient, "error") {
+		return fail("", "is of type error and has no error") // RFC 6120 §8.3.1
+	}
+	return nil
+}
+
+var presences = []string{
+	stanza.Unavailable, stanza.Subscribe, stanza.Subscribed, stanza.Unsubscribe, stanza.Unsubscribed, stanza.Probe,
+}
+
 var (
-	errNotMessage  = errors.New("message: want one <message/> in the namespace jabber:client")
-	errNoNamespace = errors.New("message: no namespace")
-	errText        = errors.New("message: text between the elements")
+	errKind = errors.New("message: want one stanza in the namespace jabber:client")
+	errText = errors.New("message: text between the elements")
 )
 
-// scan reads raw as a document of one message.
-func scan(raw []byte, limits wire.Limits) (*stanza.Stanza, error) {
+// noNamespace says that a stanza declares none.
+type noNamespace struct{ name string }
+
+func (e *noNamespace) Error() string { return "message: no namespace" }
+
+// scan reads raw as a document of one stanza.
+func scan(raw []byte, kinds stanza.Kind, limits wire.Limits) (*stanza.Stanza, error) {
 	if limits.Bytes < len(raw)+1 {
 		limits.Bytes = len(raw) + 1 // the caller has bounded it
 	}
@@ -190,13 +247,14 @@ func scan(raw []byte, limits wire.Limits) (*stanza.Stanza, error) {
 		return nil, err
 	}
 	if kind != wire.KindElement || strings.Trim(string(raw[n:]), " \t\r\n") != "" {
-		return nil, errNotMessage
+		return nil, errKind
 	}
 	el := sc.Index()
 	raw = raw[n-el.Len : n]
+	k := stanza.KindOf(el.Local.Bytes(raw))
 	switch {
-	case string(el.Local.Bytes(raw)) != "message", !el.Prefix.Empty(): // unprefixed children are in its namespace
-		return nil, errNotMessage
+	case k&kinds == 0, !el.Prefix.Empty(): // unprefixed children are in its namespace
+		return nil, errKind
 	case el.Text:
 		return nil, errText
 	case el.Foreign:
@@ -204,16 +262,16 @@ func scan(raw []byte, limits wire.Limits) (*stanza.Stanza, error) {
 		if err != nil {
 			return nil, err
 		}
-		return scan(own, limits)
+		return scan(own, kinds, limits)
 	}
 	switch string(el.Space.Bytes(raw)) {
 	case stanza.NSClient:
 	case "":
-		return nil, errNoNamespace
+		return nil, &noNamespace{k.String()}
 	default:
-		return nil, errNotMessage
+		return nil, errKind
 	}
-	return stanza.Parse(stanza.Message, raw, el)
+	return stanza.Parse(k, raw, el)
 }
 
 // reason tells what is wrong with XML in words that hold nothing of it.
@@ -234,9 +292,9 @@ func reason(err error) string {
 	return "is not well-formed: " + e.Text
 }
 
-// validLang checks the shape of RFC 5646 §2.1: subtags of one to eight letters
+// ValidLang checks the shape of RFC 5646 §2.1: subtags of one to eight letters
 // and digits.
-func validLang(s string) bool {
+func ValidLang(s string) bool {
 	if len(s) > 35 {
 		return false
 	}

@@ -133,6 +133,37 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
+// FuzzParseStanza is FuzzParse for all kinds, and what RFC 6120 §8.2.3 says of each.
+func FuzzParseStanza(f *testing.F) {
+	for _, in := range []string{
+		`<presence to='a@b'><show>away</show></presence>`, `<iq type='get' id='1' to='a@b'><q xmlns='r'/></iq>`,
+		`<iq type='error' id='1'><error type='cancel'><gone xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>`,
+		`<?xml version='1.0'?> <presence xmlns='' type='probe'/>`, `<message type='error'><error/></message>`,
+	} {
+		f.Add(in)
+	}
+	f.Fuzz(func(t *testing.T, in string) {
+		st, err := ParseStanza([]byte(in), stanza.Any, wire.Limits{})
+		if err != nil {
+			var fe *FieldError
+			if !errors.As(err, &fe) {
+				t.Fatalf("error of type %T", err)
+			}
+			return
+		}
+		again, err := stanza.ParseDocument(st.AppendDocument(nil))
+		if err != nil {
+			t.Fatalf("%v in %q", err, st.AppendDocument(nil))
+		}
+		if again.Payload() != st.Payload() || again.Kind != st.Kind || again.ID != st.ID || again.Type != st.Type || again.To != st.To || again.From != st.From {
+			t.Fatalf("%s is read as %s", st, again)
+		}
+		if st.Kind == stanza.IQ && (st.ID == "" || st.Len() != 1 && (st.Type == stanza.Get || st.Type == stanza.Set)) {
+			t.Fatalf("took %s", st)
+		}
+	})
+}
+
 // FuzzFlat: the short way takes nothing that the long way refuses, and finds the
 // same.
 func FuzzFlat(f *testing.F) {

@@ -15,4 +15,4 @@ CREATE TABLE delivery (
     error_type TEXT NOT NULL DEFAULT '',
     explanation TEXT NOT NULL DEFAULT ''
 );
-CREATE UNIQUE INDEX delivery_id ON delivery (id, account);
+CREATE UNIQUE INDEX delivery_id ON delivery (id, account, recipient);
