@@ -166,11 +166,11 @@ func TestLoss(t *testing.T) {
 		<remote-server-timeout xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/><text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'>*</text></error></iq>`)
 	// XEP-0100 §4.4.2: a log-in fails.
 	b := w.online(balcony)
-	b.Take()
+	expect(t, b, `<presence from='`+chamber+`' to='`+balcony+`'/>`, pres("unavailable", plus1, juliet, "")) // the answer to a probe
 	b.Send(`<presence to='sms.example.org'/>`)
 	expect(t, b, `<presence type='error' from='sms.example.org' to='`+balcony+`'><error type='wait'>
 		<remote-server-timeout xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/><text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'>*</text></error></presence>`)
-	c.Take()
+	expect(t, c, `<presence from='`+balcony+`' to='`+chamber+`'/>`, pres("unavailable", plus1, juliet, ""))
 
 	w.gw.SetUp(true)
 	expect(t, c, pres("", plus1, juliet, "<show>chat</show>"), pres("", "+2@sms.example.org", juliet, ""), pres("", "sms.example.org", chamber, ""))

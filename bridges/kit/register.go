@@ -170,10 +170,10 @@ func (g *Gateway) enter(f func(ctx context.Context, t *router.Turn)) error {
 		return &stanza.Error{Type: stanza.Wait, Condition: stanza.ResourceConstraint, Text: "too many registrations are under way"}
 	}
 	begun := g.begin(func() {
-		defer func() { <-g.entering }()
 		var t router.Turn
+		defer t.Flush()
+		defer func() { <-g.entering }() // before the user can see the answer and try again
 		f(context.Background(), &t)
-		t.Flush()
 	})
 	if !begun {
 		<-g.entering
