@@ -29,7 +29,8 @@ type Endpoint struct {
 	Keys []string
 	// Domains are gateway domains, whose addresses its answers may speak as.
 	Domains []string
-	// Watch are addresses whose incoming messages are posted as well as delivered.
+	// Watch are addresses whose incoming messages are posted as well as delivered, and
+	// what became of what they sent by REST.
 	Watch []jid.Pattern
 	// Filter narrows what it gets. Its May is not kept.
 	Filter event.Filter
@@ -165,7 +166,7 @@ func (d *definition) takes(ev *event.Event) bool {
 		return false // Ask does
 	case len(d.domains) > 0 || len(d.Watch) > 0:
 		if !d.domains[ev.Host] && !slices.ContainsFunc(d.Watch, func(p jid.Pattern) bool {
-			return p.Match(ev.To) || ev.Type != event.Message && p.Match(ev.From)
+			return p.Match(ev.To) || ev.Stanza == nil && p.Match(ev.From) // what became of what it sent or ordered
 		}) {
 			return false
 		}
