@@ -22,6 +22,7 @@ const (
 	batchMax    = 256     // events that a reader gets at once
 	batchOctets = 1 << 20 // and about how much, when they come from the database
 	scanMax     = 20000   // events that one Read looks at
+	readOctets  = 4 << 20 // and about how much it returns
 )
 
 // Gap tells whether events after that number are gone. Who begins at 0 misses
@@ -31,12 +32,13 @@ func (l *Log) Gap(after int64) bool {
 }
 
 // Read returns up to limit events after a number that f, which may be nil, takes,
-// oldest first, and the number to go on after. It looks at 20000 events at most:
-// the list may be short or even empty while there are more. There are no more
-// when last is after. Gap tells whether some are missing.
+// oldest first, and the number to go on after. It looks at 20000 events and returns
+// some 4 MiB at most: the list may be short or even empty while there are more.
+// There are no more when last is after. Gap tells whether some are missing.
 func (l *Log) Read(ctx context.Context, f *Filter, after int64, limit int) (list []*Event, last int64, err error) {
 	last = after
 	var batch []*entry
+	octets := 0
 	for looked := 0; looked < scanMax && len(list) < limit; {
 		var behind bool
 		batch, behind, _ = l.tail.from(last, batchMax, batch[:0])
@@ -52,7 +54,8 @@ func (l *Log) Read(ctx context.Context, f *Filter, after int64, limit int) (list
 			looked++
 			last = e.Seq
 			if f == nil || f.Match(e.Event) {
-				if list = append(list, e.Event); len(list) == limit {
+				list = append(list, e.Event)
+				if octets += len(e.Stanza) + len(e.Data); len(list) == limit || octets >= readOctets {
 					return list, last, nil
 				}
 			}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 
@@ -195,5 +196,43 @@ func TestCrash(t *testing.T) {
 	}
 	if n := l.Status().Events; n != 51 {
 		t.Errorf("%d events are counted", n)
+	}
+}
+
+// A page of many large events was as large as all of them.
+func TestPageOctets(t *testing.T) {
+	l := openLog(t, Options{})
+	body := strings.Repeat("x", 250<<10)
+	var all []*Event
+	for i := range 40 { // 10 MB
+		e := note("sms.example.org", i)
+		e.Stanza = append(e.Stanza, body...)
+		all = append(all, e)
+	}
+	commit(t, l, all...)
+	got, after := 0, int64(0)
+	for {
+		list, last, err := l.Read(t.Context(), nil, after, 500)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if last == after {
+			break
+		}
+		octets := 0
+		for _, e := range list {
+			if e.Seq != all[got].Seq {
+				t.Fatalf("event %d is %d", got, e.Seq)
+			}
+			octets += len(e.Stanza)
+			got++
+		}
+		if octets > readOctets+len(body)+1024 {
+			t.Errorf("%d octets at once", octets)
+		}
+		after = last
+	}
+	if got != len(all) {
+		t.Errorf("%d of %d events", got, len(all))
 	}
 }

@@ -26,6 +26,13 @@ type Stream struct {
 	// Pace is the least time between two writes on a stream: what happens meanwhile
 	// goes together, and what comes after a pause goes at once. 10 ms; negative: none.
 	Pace time.Duration
+	// Allowed is asked at every heartbeat whether the reader may still see the events:
+	// who was let in an hour ago need not be now. Nil: yes. What is asked is set on the
+	// copy that Serve is called on.
+	Allowed func(context.Context) bool
+	// Serving are the hosts for which the reader counts as a follower (Log.Followers);
+	// those of the filter if nil.
+	Serving []string
 }
 
 const (
@@ -52,9 +59,9 @@ func (s *Stream) setDefaults() {
 const FromNow = -1
 
 // Serve answers a request with the events that f takes, and returns when the
-// reader has gone, cannot keep up, or the stream is stopped. It begins after the
-// id in the request's header Last-Event-ID, otherwise after the given number: 0
-// for all that are kept. An id that is not known any more, or is none, is answered
+// reader has gone, cannot keep up or is not Allowed any more, or the stream is
+// stopped. It begins after the id in the request's header Last-Event-ID, otherwise
+// after the given number: 0 for all that are kept. An id that is not known any more, or is none, is answered
 // with an event "gap" whose data are a Gap.
 //
 // Each event has its id, its type and its data. Data in a format that the event
@@ -73,8 +80,11 @@ func (s Stream) Serve(w http.ResponseWriter, r *http.Request, f Filter, format F
 	c.id = c.reader.after
 	s.Log.streams.Add(1)
 	defer s.Log.streams.Add(-1)
-	s.Log.follow(f.Hosts, 1)
-	defer s.Log.follow(f.Hosts, -1)
+	if s.Serving == nil {
+		s.Serving = f.Hosts
+	}
+	s.Log.follow(s.Serving, 1)
+	defer s.Log.follow(s.Serving, -1)
 	if err := c.run(r.Context()); err != nil && r.Context().Err() == nil {
 		s.Log.log.Debug("an event stream ended", "remote", r.RemoteAddr, "err", err)
 	}
@@ -98,6 +108,7 @@ type connection struct {
 	from   string    // the id that the reader came with
 	id     int64     // the number that the reader knows of
 	wrote  time.Time // the last write
+	asked  time.Time // the last time that Allowed was asked
 }
 
 // begin sends the header and says where to begin; unknown: the id was none.
@@ -138,6 +149,7 @@ func (c *connection) begin(r *http.Request, after int64) (_ int64, unknown bool)
 func (c *connection) run(ctx context.Context) error {
 	timer := time.NewTimer(c.Heartbeat)
 	defer timer.Stop()
+	c.asked = time.Now()
 	for {
 		select {
 		case <-c.Stop:
@@ -145,6 +157,9 @@ func (c *connection) run(ctx context.Context) error {
 		default:
 		}
 		polled := time.Now()
+		if !c.allowed(ctx, polled) {
+			return errNotAllowed
+		}
 		batch, wake, err := c.reader.poll(ctx)
 		if err != nil {
 			return err
@@ -182,6 +197,18 @@ func (c *connection) run(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+var errNotAllowed = errors.New("event: the reader may not see events any more")
+
+// allowed tells whether the reader may go on. There is something to do in every
+// heartbeat, so that it is asked in time.
+func (c *connection) allowed(ctx context.Context, now time.Time) bool {
+	if c.Allowed == nil || now.Sub(c.asked) < c.Heartbeat {
+		return true
+	}
+	c.asked = now
+	return c.Allowed(ctx)
 }
 
 // add puts events into the buffer.

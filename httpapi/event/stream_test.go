@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -214,7 +215,7 @@ func (w *pipeWriter) Flush()              {}
 
 // bubble runs f with a stream and its reader's end of a pipe, under a clock of
 // their own. The stream ends when the reader's end is closed or f returns.
-func bubble(t *testing.T, f func(t *testing.T, l *Log, reader net.Conn, ended <-chan struct{})) {
+func bubble(t *testing.T, f func(t *testing.T, l *Log, reader net.Conn, ended <-chan struct{}), with ...func(*Stream)) {
 	synctest.Test(t, func(t *testing.T) {
 		db, err := store.Open(t.Context(), store.Options{})
 		if err != nil {
@@ -234,6 +235,9 @@ func bubble(t *testing.T, f func(t *testing.T, l *Log, reader net.Conn, ended <-
 			defer there.Close()
 			rq := httptest.NewRequestWithContext(ctx, http.MethodGet, "/", nil)
 			s := Stream{Log: l, Encoder: &Encoder{}}
+			for _, set := range with {
+				set(&s)
+			}
 			s.Serve(&pipeWriter{there, http.Header{}}, rq, Filter{Hosts: []string{"sms.example.org"}}, XML, FromNow)
 		}()
 		f(t, l, here, ended)
@@ -289,4 +293,46 @@ func TestSlowReader(t *testing.T) {
 			t.Errorf("%d followers", n)
 		}
 	})
+}
+
+// TestNotAllowedAnyMore: a stream ends at the heartbeat after its reader's token was
+// revoked, whether or not there is something to tell.
+func TestNotAllowedAnyMore(t *testing.T) {
+	for _, busy := range []bool{false, true} {
+		var revoked atomic.Bool
+		bubble(t, func(t *testing.T, l *Log, reader net.Conn, ended <-chan struct{}) {
+			start := time.Now()
+			go func() { _, _ = io.Copy(io.Discard, reader) }()
+			for i := 0; ; i++ {
+				if i == 20 {
+					revoked.Store(true)
+				}
+				if busy {
+					commit(t, l, note("sms.example.org", i))
+				}
+				select {
+				case <-ended:
+					if took := time.Since(start); took < 20*time.Second || took > 35*time.Second {
+						t.Errorf("busy %v: it ended after %v", busy, took)
+					}
+					return
+				case <-time.After(time.Second):
+				}
+			}
+		}, func(s *Stream) { s.Allowed = func(context.Context) bool { return !revoked.Load() } })
+	}
+}
+
+// TestFollowersThatServe: who may not speak for a host and follows it is no program
+// of that host.
+func TestFollowersThatServe(t *testing.T) {
+	bubble(t, func(t *testing.T, l *Log, reader net.Conn, _ <-chan struct{}) {
+		if _, err := bufio.NewReader(reader).ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if n := l.Followers("sms.example.org"); n != 0 {
+			t.Errorf("%d followers", n)
+		}
+	}, func(s *Stream) { s.Serving = []string{} })
 }
