@@ -46,6 +46,7 @@ func child(path, url string) error {
 	if err != nil {
 		return err
 	}
+	serve(r, s)
 	go s.Run(ctx)
 	var out sync.Mutex
 	var t router.Turn

@@ -194,11 +194,6 @@ func New(ctx context.Context, list []Endpoint, o Options) (*Service, error) {
 	}
 	o.Log.HeldBy("webhook_delivery")
 	o.Log.Consume(s)
-	for _, e := range *s.list.Load() {
-		for d := range e.def.Load().domains {
-			o.Router.Serve(d, gateway{s, e})
-		}
-	}
 	return s, nil
 }
 

@@ -116,6 +116,7 @@ func start(t testing.TB, s *modtest.Server, e Endpoint, o Options) (w *Service, 
 	if err != nil {
 		t.Fatal(err)
 	}
+	serve(s.Router, w)
 	over := make(chan struct{})
 	go func() { defer close(over); w.Run(ctx) }()
 	stop = sync.OnceFunc(func() { cancel(); <-over })
@@ -400,47 +401,6 @@ func TestWatch(t *testing.T) {
 	drained(t, s)
 	if len(a.got) > 0 {
 		t.Errorf("posted %+v", (<-a.got).Event)
-	}
-}
-
-// A gateway domain answers for itself what it is, and takes no part in presence.
-func TestGatewayIQ(t *testing.T) {
-	s := modtest.New(t)
-	a := newApp(t, nil)
-	start(t, s, Endpoint{URL: a.URL, Domains: []string{"GW.example.org"}}, Options{})
-	romeo := s.Connect("romeo@example.org/orchard")
-	const info = `<query xmlns='http://jabber.org/protocol/disco#info'/>`
-	const features = `<feature var='http://jabber.org/protocol/disco#info'/><feature var='http://jabber.org/protocol/disco#items'/><feature var='urn:xmpp:ping'/></query></iq>`
-	for _, tt := range [][2]string{
-		// XEP-0030 §3.1, with an identity of the registry
-		{
-			`<iq type='get' id='1' to='gw.example.org'>` + info + `</iq>`,
-			`<iq type='result' id='1' from='gw.example.org' to='romeo@example.org/orchard'><query xmlns='http://jabber.org/protocol/disco#info'><identity category='gateway' type='http-ws'/>` + features,
-		},
-		{
-			`<iq type='get' id='2' to='bot@gw.example.org'>` + info + `</iq>`,
-			`<iq type='result' id='2' from='bot@gw.example.org' to='romeo@example.org/orchard'><query xmlns='http://jabber.org/protocol/disco#info'><identity category='client' type='bot'/>` + features,
-		},
-		// XEP-0199 §4.2
-		{`<iq type='get' id='3' to='gw.example.org'><ping xmlns='urn:xmpp:ping'/></iq>`, `<iq type='result' id='3' from='gw.example.org' to='romeo@example.org/orchard'/>`},
-		// XEP-0030 §7
-		{
-			`<iq type='get' id='4' to='gw.example.org'><query xmlns='http://jabber.org/protocol/disco#info' node='x'/></iq>`,
-			`<iq type='error' id='4' from='gw.example.org' to='romeo@example.org/orchard'><error type='cancel'><item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>`,
-		},
-		// RFC 6120 §8.4
-		{
-			`<iq type='set' id='5' to='bot@gw.example.org'><query xmlns='jabber:iq:roster'/></iq>`,
-			`<iq type='error' id='5' from='bot@gw.example.org' to='romeo@example.org/orchard'><error type='cancel'><service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>`,
-		},
-	} {
-		romeo.Send(tt[0]).Expect(tt[1])
-	}
-	romeo.Send(`<iq type='result' id='6' to='gw.example.org'/>`)
-	romeo.Send(`<presence to='bot@gw.example.org'/>`)
-	romeo.Quiet()
-	if n := rows(t, s.Store, waiting); n != 0 {
-		t.Errorf("%d rows", n)
 	}
 }
 
