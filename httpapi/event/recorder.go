@@ -106,7 +106,7 @@ func (r *Recorder) Register(h *module.Host) error {
 func (r *Recorder) Dropped() int64 { return r.dropped.Load() }
 
 // record is a module.Step.
-func (r *Recorder) record(_ context.Context, p *module.Packet) error {
+func (r *Recorder) record(ctx context.Context, p *module.Packet) error {
 	w := r.watched.Load()
 	if w == nil {
 		return nil
@@ -117,7 +117,7 @@ func (r *Recorder) record(_ context.Context, p *module.Packet) error {
 	}
 	// The message itself has been delivered: its sender may be told that not all is
 	// well, but not that it did not arrive.
-	if err := r.events.Append(Of(Message, st.To.Domain(), st), p.Receipt); err != nil {
+	if err := r.events.Append(Of(Message, st.To.Domain(), st).In(ctx), p.Receipt); err != nil {
 		r.drop(err)
 	} else {
 		r.recorded.Add(1)

@@ -25,26 +25,26 @@ func (n network) append(e *event.Event, rc *router.Receipt) error {
 }
 
 // Message implements kit.Network.
-func (n network) Message(_ context.Context, p *router.Packet) error {
+func (n network) Message(ctx context.Context, p *router.Packet) error {
 	if observe := n.registry.opts.Observe; observe != nil {
 		observe(p.Stanza)
 	}
-	return n.append(event.Of(event.Message, n.domain, p.Stanza), p.Receipt)
+	return n.append(event.Of(event.Message, n.domain, p.Stanza).In(ctx), p.Receipt)
 }
 
 // Presence implements kit.Network.
-func (n network) Presence(_ context.Context, st *stanza.Stanza) error {
-	return n.append(event.Of(event.Presence, n.domain, st), nil)
+func (n network) Presence(ctx context.Context, st *stanza.Stanza) error {
+	return n.append(event.Of(event.Presence, n.domain, st).In(ctx), nil)
 }
 
 // Subscription implements kit.Network.
-func (n network) Subscription(_ context.Context, st *stanza.Stanza) error {
-	return n.append(event.Of(event.Subscription, n.domain, st), nil)
+func (n network) Subscription(ctx context.Context, st *stanza.Stanza) error {
+	return n.append(event.Of(event.Subscription, n.domain, st).In(ctx), nil)
 }
 
 // IQ implements kit.Network.
-func (n network) IQ(_ context.Context, st *stanza.Stanza) error {
-	e := event.Of(event.IQ, n.domain, st)
+func (n network) IQ(ctx context.Context, st *stanza.Stanza) error {
+	e := event.Of(event.IQ, n.domain, st).In(ctx)
 	if st.Type != stanza.Get && st.Type != stanza.Set {
 		return n.append(e, nil) // an answer to what the program has asked
 	}
@@ -125,9 +125,9 @@ func (n network) Register(ctx context.Context, change kit.Change, r *kit.Registr
 		if err != nil {
 			return nil, err
 		}
-		return &event.Event{
+		return (&event.Event{
 			Type: event.Registration, Host: n.domain, From: r.User, To: n.Domain(), Data: raw,
-		}, nil
+		}).In(ctx), nil
 	}
 	if n.registry.opts.Sync != nil && change != kit.Unregistered {
 		open, err := e()
