@@ -14,8 +14,11 @@
 //
 //spec:xep-0100 1.0 complete | Gateway Interaction | registration, log-in, contacts, prompts; no Agent Information, which is deprecated
 //spec:xep-0077 2.4 complete | In-Band Registration | with gateways: fields that the gateway declares
+//spec:xep-0050 1.3.0 complete | Ad-Hoc Commands | registration with gateways
+//spec:xep-0115 1.6.0 complete | Entity Capabilities | gateways and their contacts
 //spec:xep-0144 1.1.1 partial | Roster Item Exchange | gateways suggest their contacts
 //spec:xep-0128 1.0.1 complete | Service Discovery Extensions | capabilities of gateways and their contacts
+//spec:xep-0153 1.1.1 partial | vCard-Based Avatars | avatars of gateways' contacts
 package kit
 
 import (

@@ -39,7 +39,8 @@ func newGateways(ctx context.Context, e *engine, s *core.Server) (*gateway.Regis
 }
 
 // gatewayDefinitions are the gateways of the configuration. A domain of a webhook that
-// nothing else is said of is one of type http-ws.
+// nothing else is said of is one of type http-ws, for programs that only talk: whoever
+// asks sees their contacts, which are there while the webhook is.
 func gatewayDefinitions(cfg *config.Config) []gateway.Define {
 	var list []gateway.Define
 	known := map[string]bool{}
@@ -54,7 +55,9 @@ func gatewayDefinitions(cfg *config.Config) []gateway.Define {
 		for _, domain := range w.Domains {
 			if !known[normal(domain)] {
 				known[normal(domain)] = true
-				list = append(list, gateway.Define{Domain: domain})
+				list = append(list, gateway.Define{Domain: domain, Definition: kit.Definition{
+					Client: "bot", Subscriptions: "accept", Presence: "assumed",
+				}})
 			}
 		}
 	}
