@@ -169,7 +169,10 @@ func (g *Gateway) answer(ctx context.Context, st *stanza.Stanza, child stanza.Ch
 	case toGateway && child.Is(nsGateway, "query"):
 		payload, err = g.address(st, child.Element())
 		return payload, true, err
-	case toGateway && child.Is(nsRegister, "query") && d.Registration != nil:
+	case toGateway && child.Is(nsRegister, "query"):
+		if d.Registration == nil { // XEP-0077 §3.1
+			return nil, false, stanza.Err(stanza.ServiceUnavailable, "there is no registration")
+		}
 		return g.registration(ctx, st, child.Element())
 	case toGateway && !get && child.Is(nsCommands, "command") && d.Registration != nil && g.commandNode(child.Element().Attr("node")) != nil:
 		return g.command(ctx, st, child.Element())

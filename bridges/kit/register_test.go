@@ -159,6 +159,28 @@ func TestRegistrationRefused(t *testing.T) {
 	}
 }
 
+// XEP-0077 §3.1: a host without registration says so; and what a user has asked of a
+// gateway before registering is granted then.
+func TestNoRegistration(t *testing.T) {
+	w := start(t, kit.Definition{}, kit.Options{})
+	w.up()
+	c := w.online(romeo)
+	for _, typ := range []string{"get", "set"} {
+		ask(c, typ, `<query xmlns='jabber:iq:register'/>`)
+		c.Expect(refusal(romeo, "cancel", "service-unavailable"))
+	}
+	w.net.quiet(t)
+
+	w = start(t, telephone, kit.Options{})
+	w.up()
+	c = w.online(romeo)
+	c.Send(`<presence type='subscribe' to='sms.example.org'/>`)
+	if err := w.gw.Enroll(context.Background(), jid.Must("romeo@example.org"), nil); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, c, `<presence type='subscribed' from='sms.example.org' to='romeo@example.org'/>`)
+}
+
 // XEP-0050: the same by a command.
 func TestCommand(t *testing.T) {
 	w := start(t, telephone, kit.Options{})
