@@ -30,6 +30,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/go-chi/chi/v5"
 	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"trivium/core/admin"
 	"trivium/core/auth"
@@ -40,6 +41,7 @@ import (
 	"trivium/core/store"
 	"trivium/core/wire"
 	"trivium/httpapi/event"
+	"trivium/httpapi/gateway"
 	"trivium/httpapi/upload"
 	"trivium/httpapi/webhook"
 )
@@ -77,6 +79,8 @@ type Options struct {
 	Events *event.Stream
 	// Webhooks are the endpoints that events are posted to.
 	Webhooks *webhook.Service
+	// Gateways are the domains that programs serve.
+	Gateways *gateway.Registry
 	// Uploads keeps files.
 	Uploads *upload.Service
 	// Operations are the operator's; those that users have on their own accounts are
@@ -135,6 +139,9 @@ func New(o Options) (*API, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	if _, none := o.Tracer.(noop.Tracer); none { // spares each request a context
+		o.Tracer = nil
+	}
 	limit := o.Limits.Bytes
 	if limit <= 0 {
 		limit = wire.DefaultLimits().Bytes
@@ -161,7 +168,7 @@ func New(o Options) (*API, error) {
 func (a *API) routes() []route {
 	return slices.Concat(
 		a.messageRoutes(), a.accountRoutes(), a.sessionRoutes(), a.rosterRoutes(), a.archiveRoutes(),
-		a.uploadRoutes(), a.eventRoutes(), a.webhookRoutes(), a.tokenRoutes(), a.auditRoutes(), a.statsRoutes(),
+		a.uploadRoutes(), a.eventRoutes(), a.webhookRoutes(), a.gatewayRoutes(), a.tokenRoutes(), a.auditRoutes(), a.statsRoutes(),
 	)
 }
 
@@ -187,16 +194,28 @@ func (a *API) Mount(r chi.Router) {
 			if rq.URL.RawPath != "" {
 				path = rq.URL.RawPath // it is what was routed
 			}
-			var allow []string
-			for _, m := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodDelete} {
-				if rc.Routes.Match(chi.NewRouteContext(), m, path) {
-					allow = append(allow, m)
-				}
-			}
-			w.Header().Set("Allow", strings.Join(allow, ", "))
+			w.Header().Set("Allow", strings.Join(allowed(rc.Routes, path), ", "))
 		}
 		problem(http.StatusMethodNotAllowed, "").write(w)
 	})
+}
+
+// allowed returns the methods of the route that a path is meant for: one without
+// parameters comes before those that have some.
+func allowed(routes chi.Routes, path string) (allow []string) {
+	plain := false
+	for _, m := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodDelete} {
+		pattern := routes.Find(chi.NewRouteContext(), m, path)
+		exact := pattern != "" && !strings.ContainsAny(pattern, "{*")
+		switch {
+		case pattern == "" || plain && !exact:
+			continue
+		case exact && !plain:
+			plain, allow = true, nil
+		}
+		allow = append(allow, m)
+	}
+	return allow
 }
 
 // get registers a handler for GET and HEAD (RFC 9110 §9.1: every resource has

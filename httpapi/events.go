@@ -10,6 +10,7 @@ import (
 	"trivium/core/auth"
 	"trivium/core/jid"
 	"trivium/httpapi/event"
+	"trivium/httpapi/gateway"
 )
 
 const (
@@ -185,6 +186,9 @@ func (c *call) position(f *event.Filter, stream bool) (int64, error) {
 		}
 		return c.opts.Events.Log.Last(), nil
 	case "":
+		if c.args.Has("after") {
+			return 0, badCursor("after")
+		}
 	default:
 		seq, ok := event.ParseID(after)
 		if !ok {
@@ -193,7 +197,7 @@ func (c *call) position(f *event.Filter, stream bool) (int64, error) {
 		return seq, nil
 	}
 	if host, ok := c.gateway(f); ok {
-		return c.opts.Events.Log.Acked(c.r.Context(), host)
+		return c.opts.Events.Log.Acked(c.r.Context(), gateway.Consumer(host))
 	}
 	if stream {
 		return event.FromNow, nil
@@ -224,7 +228,7 @@ func (c *call) resumed(f *event.Filter) error {
 	}
 	for _, host := range f.Hosts {
 		if c.speaksFor(host) {
-			if err := c.opts.Events.Log.Ack(c.r.Context(), host, seq); err != nil {
+			if err := c.opts.Events.Log.Ack(c.r.Context(), gateway.Consumer(host), seq); err != nil {
 				return err
 			}
 		}
@@ -285,5 +289,5 @@ func (c *call) ackEvents() (any, error) {
 	if !slices.Contains(c.opts.Hosts, host.Domain()) && !c.opts.Router.Serves(host.Domain()) || seq > c.opts.Events.Log.Last() {
 		return nil, problem(http.StatusNotFound, "There is no such event.")
 	}
-	return nil, c.opts.Events.Log.Ack(c.r.Context(), host.Domain(), seq)
+	return nil, c.opts.Events.Log.Ack(c.r.Context(), gateway.Consumer(host.Domain()), seq)
 }

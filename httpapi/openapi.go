@@ -38,6 +38,12 @@ func schemaName(t reflect.Type, hint string) string {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
+	if t.Kind() != reflect.Struct {
+		return name
+	}
+	if items, ok := t.FieldByName("Items"); ok && strings.HasPrefix(t.Name(), "Page[") {
+		return "Page" + schemaName(items.Type.Elem(), hint)
+	}
 	pkg := path.Base(t.PkgPath())
 	if pkg == "." || pkg == "httpapi" || strings.HasPrefix(strings.ToLower(name), pkg) {
 		return name
@@ -87,6 +93,12 @@ func (a *API) openAPI() (*huma.OpenAPI, huma.Registry) {
 	}
 	a.describeMessages(doc, ref, problems)
 	for _, rt := range a.table {
+		for _, p := range rt.query {
+			p.Schema.PrecomputeMessages()
+			if p.Schema.Items != nil {
+				p.Schema.Items.PrecomputeMessages()
+			}
+		}
 		doc.AddOperation(rt.operation(ref, problems))
 	}
 	describePosts(doc, ref)
@@ -106,7 +118,7 @@ var (
 		"user":     "The bare address of a user.",
 		"jid":      "An address.",
 	}
-	formats = map[string]string{"account": "xmpp-account", "contact": "xmpp-jid", "user": "xmpp-jid", "jid": "xmpp-jid", "domain": "xmpp-domain"}
+	formats = map[string]string{"name": "webhook-name", "id": "id", "resource": "resource", "account": "xmpp-account", "contact": "xmpp-jid", "user": "xmpp-jid", "jid": "xmpp-jid", "domain": "xmpp-domain"}
 )
 
 // operation tells of a route.
@@ -151,7 +163,7 @@ func (rt *route) operation(ref func(any) *huma.Schema, problems func(map[int]str
 	if rt.octets {
 		codes[413] = "The body is larger than the server allows."
 		codes[415] = "The body has a content coding."
-		op.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
+		op.RequestBody = &huma.RequestBody{Description: "The file, which may be empty.", Content: map[string]*huma.MediaType{
 			octetType: {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}},
 		}}
 	}

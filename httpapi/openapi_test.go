@@ -15,10 +15,16 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"trivium/core/admin"
+	"trivium/core/jid"
 	"trivium/core/mod/archive"
 	"trivium/core/mod/roster"
 	files "trivium/core/mod/upload"
+	"trivium/core/stanza"
+	"trivium/core/store"
+	"trivium/httpapi/delivery"
 	"trivium/httpapi/event"
+	"trivium/httpapi/gateway"
+	"trivium/httpapi/idempotency"
 	"trivium/httpapi/message"
 	"trivium/httpapi/upload"
 	"trivium/httpapi/webhook"
@@ -71,8 +77,22 @@ func whole(t testing.TB) *rest {
 		stored, err := upload.New(ctx, shared, t.TempDir(), upload.Options{})
 		must(err)
 		t.Cleanup(func() { stored.Close() })
+		r.gateways, err = gateway.New(ctx, gateway.Options{Router: r.Router, Store: r.Store, Log: r.events, Served: r.hooks.Up})
+		must(err)
+		db, err := store.Open(ctx, store.Options{})
+		must(err)
+		t.Cleanup(func() { db.Close() })
+		answers, err := idempotency.New(ctx, db, idempotency.Options{})
+		must(err)
+		followed, err := delivery.New(ctx, db, delivery.Options{})
+		must(err)
 		return Options{
-			Hosts: []string{"example.org"}, Operations: ops, Version: "1", Ask: r.Host.Ask, Archive: kept, Uploads: stored,
+			Gateways: r.gateways,
+			Messages: MessageOptions{
+				Submit: r.Host.Submit, Idempotency: answers, Delivery: followed, Uploads: stored,
+				Presences: &presences{held: map[jid.JID]*stanza.Stanza{}}, Subscriptions: subscribers{},
+			},
+			Hosts:    []string{"example.org"}, Operations: ops, Version: "1", Ask: r.Host.Ask, Archive: kept, Uploads: stored,
 			Events: &event.Stream{Log: r.events, Encoder: &event.Encoder{}}, Webhooks: r.hooks, Store: r.Store,
 		}
 	}, roster.New(roster.Options{}), kept, shared)

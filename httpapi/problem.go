@@ -88,7 +88,7 @@ func problemOf(err error) (p *Problem, ours bool) {
 	var refused *stanza.Error
 	switch {
 	case errors.As(err, &field):
-		p = problem(http.StatusUnprocessableEntity, "The message cannot be sent as it is.")
+		p = problem(http.StatusUnprocessableEntity, "The body is not as it should be.")
 		at := "body"
 		if field.Field != "" {
 			at += "." + field.Field

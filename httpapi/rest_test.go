@@ -17,6 +17,7 @@ import (
 	"trivium/core/module"
 	"trivium/core/stanza"
 	"trivium/httpapi/event"
+	"trivium/httpapi/gateway"
 	"trivium/httpapi/webhook"
 )
 
@@ -31,8 +32,10 @@ type rest struct {
 	romeo string // token of romeo@example.org
 	any   string // token of the whole domain bots.example.org
 
-	events *event.Log       // of whole
-	hooks  *webhook.Service // of whole
+	// Of whole.
+	events   *event.Log
+	hooks    *webhook.Service
+	gateways *gateway.Registry
 }
 
 // domain is a gateway domain that takes nothing.

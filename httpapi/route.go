@@ -305,37 +305,42 @@ func (a *API) validate(at string, s *huma.Schema, v any) (faults []Fault) {
 			faults = append(faults, Fault{d.Location, d.Message})
 		}
 	}
-	if len(faults) == 0 && !a.cased(s, v) {
-		faults = append(faults, Fault{at, "has a member that is not known"})
+	if len(faults) == 0 {
+		faults = a.exact(at, s, v, nil)
 	}
 	return faults
 }
 
-// cased tells whether the members of objects are written as in the schema, which
-// the validator and encoding/json do not mind.
-func (a *API) cased(s *huma.Schema, v any) bool {
+// exact finds what the validator and encoding/json do not mind, and JSON Schema
+// does: members in other letters than those of the schema, and null where a member
+// could be left out.
+func (a *API) exact(at string, s *huma.Schema, v any, faults []Fault) []Fault {
 	for s != nil && s.Ref != "" {
 		s = a.schemas.SchemaFromRef(s.Ref)
 	}
 	if s == nil {
-		return true
+		return faults
 	}
 	switch v := v.(type) {
 	case map[string]any:
-		for name, member := range v {
+		for _, name := range slices.Sorted(maps.Keys(v)) {
 			sub := s.Properties[name]
-			if sub == nil && len(s.Properties) > 0 || !a.cased(sub, member) {
-				return false
+			switch {
+			case sub == nil && len(s.Properties) == 0:
+			case sub == nil:
+				faults = append(faults, Fault{at, "has a member that is not known"})
+			case v[name] == nil && !sub.Nullable:
+				faults = append(faults, Fault{at + "." + name, "is null"})
+			default:
+				faults = a.exact(at+"."+name, sub, v[name], faults)
 			}
 		}
 	case []any:
-		for _, member := range v {
-			if !a.cased(s.Items, member) {
-				return false
-			}
+		for i, member := range v {
+			faults = a.exact(at+"["+strconv.Itoa(i)+"]", s.Items, member, faults)
 		}
 	}
-	return true
+	return faults
 }
 
 // checkBody reads the body and holds it against its schema.

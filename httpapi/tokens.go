@@ -34,10 +34,10 @@ type TokenSecret struct {
 
 // NewToken asks for a token.
 type NewToken struct {
-	Name    string     `json:"name,omitempty" maxLength:"100" format:"line" doc:"For people."`
-	Scopes  []string   `json:"scopes" nullable:"false" minItems:"1" maxItems:"256" format:"scopes" doc:"What it may do: send:PATTERN, read:PATTERN, admin:HOST or admin:*. The token that makes it must be able to do all of that itself." example:"[\"send:sms.example.org\",\"read:sms.example.org\"]"`
-	Expires *time.Time `json:"expires,omitempty" format:"date-time" doc:"When it ends; absent: never."`
-	Rate    int        `json:"rate,omitempty" minimum:"0" maximum:"1000000" doc:"Requests a second; 0: as the server is configured."`
+	Name   string  `json:"name,omitempty" maxLength:"100" format:"line" doc:"For people."`
+	Scopes []Scope `json:"scopes" nullable:"false" minItems:"1" maxItems:"256" doc:"What it may do: send:PATTERN, read:PATTERN, admin:HOST or admin:*. The token that makes it must be able to do all of that itself." example:"[\"send:sms.example.org\",\"read:sms.example.org\"]"`
+	Life   int     `json:"expires_in,omitempty" minimum:"1" maximum:"3153600000" doc:"After how many seconds it ends; absent: never."`
+	Rate   int     `json:"rate,omitempty" minimum:"0" maximum:"1000000" doc:"Requests a second; 0: as the server is configured."`
 }
 
 func (a *API) tokenRoutes() []route {
@@ -140,9 +140,10 @@ func (c *call) createToken() (any, error) {
 	if err := c.into(&in); err != nil {
 		return nil, err
 	}
-	args := admin.Args{"name": in.Name, "scope": strings.Join(in.Scopes, "\n")}
+	args := admin.Args{"name": in.Name}
 	var scopes auth.Scopes
 	for i, s := range in.Scopes {
+		s := string(s)
 		if one, err := auth.ParseScopes(s); err != nil || len(strings.Fields(s)) != 1 {
 			return nil, unfit("body.scopes["+strconv.Itoa(i)+"]", "is not send:PATTERN, read:PATTERN or admin:HOST")
 		} else {
@@ -154,11 +155,9 @@ func (c *call) createToken() (any, error) {
 	if !c.governs(scopes) {
 		return nil, noScope(c.w, "The token may not do all that the new one is to do.", scopes)
 	}
-	if in.Expires != nil {
-		if !in.Expires.After(time.Now()) {
-			return nil, unfit("body.expires", "has passed")
-		}
-		args["expires"] = in.Expires.Format(time.RFC3339Nano)
+	args["scope"] = strings.Join(strings.Fields(scopes.String()), "\n")
+	if in.Life > 0 {
+		args["expires"] = time.Now().Add(time.Duration(in.Life) * time.Second).UTC().Format(time.RFC3339Nano)
 	}
 	if in.Rate > 0 {
 		args["rate"] = strconv.Itoa(in.Rate)

@@ -42,14 +42,14 @@ type WebhookMade struct {
 
 // WebhookChange is what a webhook is replaced with.
 type WebhookChange struct {
-	URL          string       `json:"url" format:"webhook-url" minLength:"8" maxLength:"2000" pattern:"^https?://" doc:"Where to post, http or https. Its host must have an address that the server may connect to." example:"https://app.example.com/hook"`
-	Keys         []string     `json:"keys,omitempty" nullable:"false" maxItems:"8" format:"webhook-keys" doc:"What signs: whsec_ and base64 of 24 to 64 octets, or whsk_ and base64 of an ed25519 key pair; or the id of a key that the webhook has, which stays. All sign. Empty: those that it has, or a new one that the answer tells."`
-	Domains      []string     `json:"domains,omitempty" nullable:"false" maxItems:"100" format:"xmpp-domains" doc:"Gateway domains whose events it gets, and whose addresses its answers may speak as."`
-	Watch        []string     `json:"watch,omitempty" nullable:"false" maxItems:"1000" format:"xmpp-patterns" doc:"Patterns of addresses at virtual hosts whose incoming messages it gets beside them."`
+	URL          string       `json:"url" format:"webhook-url" minLength:"8" maxLength:"2000" pattern:"^https?://" doc:"Where to post, http or https. Its host must have an address that the server may connect to." example:"https://192.0.2.10/hook"`
+	Keys         []Key        `json:"keys,omitempty" nullable:"false" maxItems:"8" doc:"What signs: whsec_ and base64 of 24 to 64 octets, or whsk_ and base64 of an ed25519 key pair; or the id of a key that the webhook has, which stays. All sign. Empty: those that it has, or a new one that the answer tells."`
+	Domains      []Domain     `json:"domains,omitempty" nullable:"false" maxItems:"100" doc:"Gateway domains whose events it gets, and whose addresses its answers may speak as."`
+	Watch        []Pattern    `json:"watch,omitempty" nullable:"false" maxItems:"1000" doc:"Patterns of addresses at virtual hosts whose incoming messages it gets beside them."`
 	Types        []event.Type `json:"types,omitempty" nullable:"false" maxItems:"7" enum:"message,presence,subscription,iq,registration,delivery,test" doc:"Only events of these types."`
-	Hosts        []string     `json:"hosts,omitempty" nullable:"false" maxItems:"100" format:"xmpp-domains" doc:"Only events about these domains."`
-	JIDs         []string     `json:"jids,omitempty" nullable:"false" maxItems:"1000" format:"xmpp-patterns" doc:"Only events from or to addresses that one of these patterns covers."`
-	Rooms        []string     `json:"rooms,omitempty" nullable:"false" maxItems:"1000" format:"xmpp-jids" doc:"Only events of these rooms."`
+	Hosts        []Domain     `json:"hosts,omitempty" nullable:"false" maxItems:"100" doc:"Only events about these domains."`
+	JIDs         []Pattern    `json:"jids,omitempty" nullable:"false" maxItems:"1000" doc:"Only events from or to addresses that one of these patterns covers."`
+	Rooms        []Address    `json:"rooms,omitempty" nullable:"false" maxItems:"1000" doc:"Only events of these rooms."`
 	Format       event.Format `json:"format,omitempty" enum:"json,xml,cpim" default:"json" doc:"How events are posted."`
 	Sync         bool         `json:"sync,omitempty" doc:"Requests (iq) are posted at once, and the response answers them."`
 	AllowPrivate bool         `json:"allow_private,omitempty" doc:"The URL may lead into private networks. Needs admin:*."`
@@ -60,9 +60,9 @@ type WebhookChange struct {
 
 // ReplayOrder says which dead letters wait again.
 type ReplayOrder struct {
-	IDs  []string `json:"ids,omitempty" nullable:"false" maxItems:"1000" format:"event-ids" doc:"Of single events."`
-	From string   `json:"from,omitempty" pattern:"^evt_[0-9a-z]{1,12}$" doc:"The first of a range."`
-	To   string   `json:"to,omitempty" pattern:"^evt_[0-9a-z]{1,12}$" doc:"The last of a range."`
+	IDs  []EventID `json:"ids,omitempty" nullable:"false" maxItems:"1000" doc:"Of single events."`
+	From string    `json:"from,omitempty" pattern:"^evt_[0-9a-z]{1,12}$" doc:"The first of a range."`
+	To   string    `json:"to,omitempty" pattern:"^evt_[0-9a-z]{1,12}$" doc:"The last of a range."`
 }
 
 // Replayed tells how many dead letters wait again.
@@ -269,13 +269,13 @@ func (c *call) putWebhook() (_ any, err error) {
 func (in *WebhookChange) endpoint(name string) (*webhook.Endpoint, error) {
 	seconds := func(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 	e := &webhook.Endpoint{
-		Name: name, URL: in.URL, Keys: in.Keys, Domains: in.Domains, Format: in.Format, Sync: in.Sync, AllowPrivate: in.AllowPrivate,
+		Name: name, URL: in.URL, Keys: plain(in.Keys), Domains: plain(in.Domains), Format: in.Format, Sync: in.Sync, AllowPrivate: in.AllowPrivate,
 		Timeout: seconds(in.Timeout), GiveUpAfter: seconds(in.GiveUpAfter), Concurrency: in.Concurrency, Filter: event.Filter{Types: in.Types},
 	}
 	var err error
-	pattern := func(field string, texts []string) (list []jid.Pattern) {
+	pattern := func(field string, texts []Pattern) (list []jid.Pattern) {
 		for _, s := range texts {
-			p, perr := jid.ParsePattern(s)
+			p, perr := jid.ParsePattern(string(s))
 			if perr != nil && err == nil {
 				err = unfit("body."+field, "has something that is not an address nor a pattern of some")
 			}
@@ -285,14 +285,14 @@ func (in *WebhookChange) endpoint(name string) (*webhook.Endpoint, error) {
 	}
 	e.Watch, e.Filter.JIDs = pattern("watch", in.Watch), pattern("jids", in.JIDs)
 	for _, s := range in.Hosts {
-		j, perr := jid.Parse(s)
+		j, perr := jid.Parse(string(s))
 		if perr != nil || !j.IsHost() {
 			return nil, unfit("body.hosts", "has something that is not a domain")
 		}
 		e.Filter.Hosts = append(e.Filter.Hosts, j.Domain())
 	}
 	for _, s := range in.Rooms {
-		j, perr := jid.Parse(s)
+		j, perr := jid.Parse(string(s))
 		if perr != nil {
 			return nil, unfit("body.rooms", "has something that is not an address")
 		}
@@ -360,7 +360,7 @@ func (c *call) replay() (_ any, err error) {
 		return nil, err
 	}
 	for _, id := range in.IDs {
-		if _, ok := event.ParseID(id); !ok {
+		if _, ok := event.ParseID(string(id)); !ok {
 			return nil, unfit("body.ids", "has something that is not the id of an event")
 		}
 	}
@@ -370,13 +370,13 @@ func (c *call) replay() (_ any, err error) {
 		if in.From != "" || in.To != "" {
 			return nil, unfit("body.ids", "does not go with from and to")
 		}
-		n, err = c.opts.Webhooks.Replay(ctx, i.Endpoint.Name, in.IDs...)
+		n, err = c.opts.Webhooks.Replay(ctx, i.Endpoint.Name, plain(in.IDs)...)
 	} else {
 		from, _ := event.ParseID(in.From)
 		to, _ := event.ParseID(in.To)
 		n, err = c.opts.Webhooks.ReplayRange(ctx, i.Endpoint.Name, from, to)
 	}
-	c.audit("webhook replay", i.Endpoint.Name, map[string]string{"ids": strings.Join(in.IDs, " "), "from": in.From, "to": in.To}, err)
+	c.audit("webhook replay", i.Endpoint.Name, map[string]string{"ids": strings.Join(plain(in.IDs), " "), "from": in.From, "to": in.To}, err)
 	if err != nil {
 		return nil, hookProblem(err)
 	}
