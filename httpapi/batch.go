@@ -43,7 +43,7 @@ func (a *API) postBatch(w http.ResponseWriter, r *http.Request) {
 
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	b := &batch{API: a, w: w, r: r, token: &token, key: key, out: make(chan entry, batchWindow)}
+	b := &batch{API: a, w: w, r: r, token: &token, key: key, out: make(chan entry, batchWindow), checked: time.Now()}
 	go b.read(ctx)
 	b.write(rc, cancel)
 }
@@ -76,6 +76,8 @@ type batch struct {
 	token *auth.Token
 	key   string // of the whole; "": none
 	out   chan entry
+
+	checked time.Time // when the token was good; of read
 }
 
 // entry is a line whose outcome is known, or will be.
@@ -89,14 +91,17 @@ type entry struct {
 func (b *batch) read(ctx context.Context) {
 	defer close(b.out)
 	defer b.recovered()
-	lines := &lineReader{r: bufio.NewReaderSize(http.MaxBytesReader(nil, b.r.Body, b.opts.Messages.MaxBatch), 32<<10), most: int(b.opts.MaxBody)}
+	lines := &lineReader{r: bufio.NewReaderSize(http.MaxBytesReader(nil, newPaced(b.w, b.r.Body, batchPause), b.opts.Messages.MaxBatch), 32<<10), most: int(b.opts.MaxBody)}
 	for n := 1; ; n++ {
 		line, long, err := lines.next()
 		switch {
 		case errors.Is(err, io.EOF):
 			return
 		case err != nil:
-			b.put(ctx, refusal(n, readProblem(err)))
+			b.put(ctx, refusal(n, readProblem(discard{http.Header{}}, err)))
+			return
+		case !b.good(ctx):
+			b.put(ctx, refusal(n, problem(http.StatusUnauthorized, "The token is not valid any more. Nothing from here on was sent.")))
 			return
 		case n > b.opts.Messages.MaxLines:
 			b.put(ctx, refusal(n, problem(http.StatusRequestEntityTooLarge, "A batch has at most "+strconv.Itoa(b.opts.Messages.MaxLines)+" lines. Nothing from here on was sent.")))
@@ -110,6 +115,19 @@ func (b *batch) read(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// recheck is how long a token is trusted while a request that it was for goes on.
+const recheck = 15 * time.Second
+
+// good tells whether the token is still valid: a batch may take long.
+func (b *batch) good(ctx context.Context) bool {
+	now := time.Now()
+	if now.Sub(b.checked) < recheck {
+		return true
+	}
+	b.checked = now
+	return b.stillGood(ctx, b.r)
 }
 
 // recovered ends a batch in which something of ours broke. What was sent was sent.

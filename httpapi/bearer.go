@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"strings"
@@ -35,6 +36,16 @@ func (a *API) authenticate(w http.ResponseWriter, r *http.Request) (auth.Token, 
 		return t, problem(http.StatusTooManyRequests, "The token has made too many requests.")
 	}
 	return t, nil
+}
+
+// stillGood tells whether the token of a request that was let in is still valid. One
+// that cannot be checked now is.
+func (a *API) stillGood(ctx context.Context, r *http.Request) bool {
+	ctx, cancel := context.WithTimeout(ctx, a.opts.Timeout)
+	defer cancel()
+	_, secret, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	_, err := a.opts.Auth.CheckBearer(ctx, secret)
+	return !errors.Is(err, auth.ErrToken)
 }
 
 // noToken is RFC 6750 §3: no error code where no credentials were given.

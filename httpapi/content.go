@@ -5,6 +5,7 @@ import (
 	"errors"
 	"mime"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 
@@ -43,9 +44,11 @@ func (rq *request) open(buf *bytes.Buffer) *Problem {
 	if r.ContentLength > rq.opts.MaxBody {
 		return problem(http.StatusRequestEntityTooLarge, "")
 	}
+	hurry(rq.w, rq.opts.MaxBody)
 	if _, err := buf.ReadFrom(http.MaxBytesReader(rq.w, r.Body, rq.opts.MaxBody)); err != nil {
-		return readProblem(err)
+		return readProblem(rq.w, err)
 	}
+	relax(rq.w)
 	rq.body = buf.Bytes()
 	return nil
 }
@@ -68,10 +71,14 @@ func mediaType(r *http.Request) string {
 }
 
 // readProblem is the document for a body that could not be read.
-func readProblem(err error) *Problem {
+func readProblem(w http.ResponseWriter, err error) *Problem {
 	var large *http.MaxBytesError
-	if errors.As(err, &large) {
+	switch {
+	case errors.As(err, &large):
 		return problem(http.StatusRequestEntityTooLarge, "")
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		w.Header()["Connection"] = []string{"close"} // RFC 9110 §15.5.9
+		return problem(http.StatusRequestTimeout, "The body came too slowly.")
 	}
 	return problem(http.StatusBadRequest, "The request ended early.")
 }

@@ -41,6 +41,7 @@ func (rq *request) multipart() ([]letter, error) {
 	if uploads == nil {
 		return nil, problem(http.StatusNotImplemented, "This server stores no files.")
 	}
+	rq.r.Body = newPaced(rq.w, rq.r.Body, 0)
 	form, err := rq.r.MultipartReader()
 	if err != nil {
 		return nil, problem(http.StatusBadRequest, "The form has no boundary.")

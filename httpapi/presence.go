@@ -288,12 +288,12 @@ func (c *call) replacePresence() (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer c.edits.lock(j.String())()
-	if err := c.unchanged(j); err != nil {
+	raw, err := c.readBody() // before others have to wait for us
+	if err != nil {
 		return nil, err
 	}
-	raw, err := c.readBody()
-	if err != nil {
+	defer c.edits.lock(j.String())()
+	if err := c.unchanged(j); err != nil {
 		return nil, err
 	}
 	switch mediaType(c.r) {
