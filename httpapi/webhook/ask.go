@@ -53,7 +53,7 @@ func (s *Service) Ask(ctx context.Context, ev *event.Event) (replies []*stanza.S
 	}
 	s.number(ev)
 	rs, err := e.request(ctx, d, ev)
-	v, health, _ := judge(ctx, rs, err)
+	v, _, health := judge(ctx, rs, err)
 	tell(health)
 	e.stats.asked.Add(1)
 	switch v {

@@ -56,28 +56,46 @@ func TestAsk(t *testing.T) {
 		want        string // "" for none
 		refused     stanza.Condition
 	}{
-		{name: "result", ask: version, code: 200, media: "application/json", body: `{"result":"<query xmlns='jabber:iq:version'><name>Bot</name></query>"}`,
-			want: `<iq` + back + ` type='result' id='v1'><query xmlns='jabber:iq:version'><name>Bot</name></query></iq>`},
+		{
+			name: "result", ask: version, code: 200, media: "application/json", body: `{"result":"<query xmlns='jabber:iq:version'><name>Bot</name></query>"}`,
+			want: `<iq` + back + ` type='result' id='v1'><query xmlns='jabber:iq:version'><name>Bot</name></query></iq>`,
+		},
 		{name: "empty result", ask: version, code: 200, media: "application/json", body: `{"result":""}`, want: `<iq` + back + ` type='result' id='v1'/>`},
 		{name: "nothing", ask: version, code: 204, want: `<iq` + back + ` type='result' id='v1'/>`},
-		{name: "error", ask: version, code: 200, media: "application/json", body: `{"error":{"condition":"item-not-found","text":"no"}}`,
+		{
+			name: "error", ask: version, code: 200, media: "application/json", body: `{"error":{"condition":"item-not-found","text":"no"}}`,
 			want: `<iq` + back + ` type='error' id='v1'><error type='cancel'><item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>
-				<text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'>no</text></error></iq>`},
-		{name: "error with type", ask: version, code: 200, media: "application/json", body: `{"error":{"condition":"not-allowed","type":"auth"}}`,
-			want: `<iq` + back + ` type='error' id='v1'><error type='auth'><not-allowed xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>`},
-		{name: "stanza", ask: version, code: 200, media: "application/xml", body: `<iq type='result' id='other'><query xmlns='jabber:iq:version'><name>X</name></query></iq>`,
-			want: `<iq` + back + ` type='result' id='v1'><query xmlns='jabber:iq:version'><name>X</name></query></iq>`},
-		{name: "message refused", ask: greet, code: 200, media: "application/json", body: `{"error":{"condition":"gone"}}`,
-			want: `<message` + back + ` type='error' id='m1'><error type='cancel'><gone xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>`},
-		{name: "message as text", ask: greet, code: 200, media: "text/plain; charset=utf-8", body: "hello\n",
-			want: `<message` + back + ` type='chat' id='*'><body>hello</body></message>`},
-		{name: "message as stanza", ask: greet, code: 200, media: "text/xml", body: `<message xmlns='jabber:client' from='other@gw.example.org' type='chat' id='x'><body>hello</body></message>`,
-			want: `<message from='other@gw.example.org' to='romeo@example.org/orchard' type='chat' id='x'><body>hello</body></message>`},
-		{name: "presence as stanza", ask: greet, code: 200, media: "application/xml", body: `<presence><show>away</show></presence>`,
-			want: `<presence` + back + ` id='*'><show>away</show></presence>`},
-		{name: "message/cpim", ask: greet, code: 200, media: "message/cpim",
+				<text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'>no</text></error></iq>`,
+		},
+		{
+			name: "error with type", ask: version, code: 200, media: "application/json", body: `{"error":{"condition":"not-allowed","type":"auth"}}`,
+			want: `<iq` + back + ` type='error' id='v1'><error type='auth'><not-allowed xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>`,
+		},
+		{
+			name: "stanza", ask: version, code: 200, media: "application/xml", body: `<iq type='result' id='other'><query xmlns='jabber:iq:version'><name>X</name></query></iq>`,
+			want: `<iq` + back + ` type='result' id='v1'><query xmlns='jabber:iq:version'><name>X</name></query></iq>`,
+		},
+		{
+			name: "message refused", ask: greet, code: 200, media: "application/json", body: `{"error":{"condition":"gone"}}`,
+			want: `<message` + back + ` type='error' id='m1'><error type='cancel'><gone xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>`,
+		},
+		{
+			name: "message as text", ask: greet, code: 200, media: "text/plain; charset=utf-8", body: "hello\n",
+			want: `<message` + back + ` type='chat' id='*'><body>hello</body></message>`,
+		},
+		{
+			name: "message as stanza", ask: greet, code: 200, media: "text/xml", body: `<message xmlns='jabber:client' from='other@gw.example.org' type='chat' id='x'><body>hello</body></message>`,
+			want: `<message from='other@gw.example.org' to='romeo@example.org/orchard' type='chat' id='x'><body>hello</body></message>`,
+		},
+		{
+			name: "presence as stanza", ask: greet, code: 200, media: "application/xml", body: `<presence><show>away</show></presence>`,
+			want: `<presence` + back + ` id='*'><show>away</show></presence>`,
+		},
+		{
+			name: "message/cpim", ask: greet, code: 200, media: "message/cpim",
 			body: "From: <im:bot@gw.example.org>\r\nTo: <im:romeo@example.org>\r\n\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nhello",
-			want: `<message from='bot@gw.example.org' to='romeo@example.org' id='*'><body>hello</body></message>`},
+			want: `<message from='bot@gw.example.org' to='romeo@example.org' id='*'><body>hello</body></message>`,
+		},
 		{name: "message unanswered", ask: greet, code: 204},
 
 		{name: "forged", ask: greet, code: 200, media: "application/xml", body: `<message from='juliet@example.org' type='chat'><body>x</body></message>`, refused: stanza.UndefinedCondition},

@@ -69,20 +69,28 @@ type definition struct {
 
 func refused(field, reason string) error { return &message.FieldError{Field: field, Reason: reason} }
 
+// parseURL reads an endpoint's URL. The error is a *message.FieldError.
+func parseURL(text string) (*url.URL, error) {
+	u, err := url.Parse(text)
+	switch {
+	case err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https":
+		return nil, refused("url", "is not an absolute one of http or https")
+	case u.User != nil:
+		return nil, refused("url", "holds credentials; the signature identifies us")
+	case len(text) > 2000:
+		return nil, refused("url", "is too long")
+	}
+	u.Fragment, u.RawFragment = "", ""
+	return u, nil
+}
+
 // define checks c and prepares it. The error is a *message.FieldError.
 func (s *Service) define(c Endpoint) (*definition, error) {
 	d := &definition{domains: map[string]bool{}}
 	var err error
-	if d.url, err = url.Parse(c.URL); err != nil || d.url.Hostname() == "" || d.url.Scheme != "http" && d.url.Scheme != "https" {
-		return nil, refused("url", "is not an absolute one of http or https")
+	if d.url, err = parseURL(c.URL); err != nil {
+		return nil, err
 	}
-	if d.url.User != nil {
-		return nil, refused("url", "holds credentials; the signature identifies us")
-	}
-	if len(c.URL) > 2000 {
-		return nil, refused("url", "is too long")
-	}
-	d.url.Fragment, d.url.RawFragment = "", ""
 	switch {
 	case len(c.Keys) == 0:
 		return nil, refused("keys", "is empty: posts must be signed")

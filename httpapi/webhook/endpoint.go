@@ -359,7 +359,7 @@ func (e *endpoint) ping(ctx context.Context, d *definition) time.Duration {
 	go func() {
 		ev := e.service.trial(e)
 		rs, err := e.request(ctx, d, ev)
-		v, health, _ := judge(ctx, rs, err)
+		v, _, health := judge(ctx, rs, err)
 		tell(health)
 		o := outcome{def: d, verdict: left, notBefore: retryAfter(rs.after, time.Now())}
 		if v == gone {

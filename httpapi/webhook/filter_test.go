@@ -245,9 +245,12 @@ func TestOlderTables(t *testing.T) {
 func FuzzAnswer(f *testing.F) {
 	for _, seed := range [][2]string{
 		{"application/json", `{"reply":{"body":"x"},"messages":[{"from":"a@gw.example.org","extensions":"<a xmlns='u'/>"}]}`},
-		{"application/json", `{"result":"<a xmlns='u'/>"}`}, {"application/json", `{"error":{"condition":"gone"}}`},
-		{"application/xml", `<message from='juliet@example.org'><body>x</body></message>`}, {"text/xml", `<iq type='result'/>`},
-		{"text/plain", "hello"}, {"message/cpim", "From: <im:juliet@example.org>\r\n\r\nContent-Type: text/plain\r\n\r\nx"},
+		{"application/json", `{"result":"<a xmlns='u'/>"}`},
+		{"application/json", `{"error":{"condition":"gone"}}`},
+		{"application/xml", `<message from='juliet@example.org'><body>x</body></message>`},
+		{"text/xml", `<iq type='result'/>`},
+		{"text/plain", "hello"},
+		{"message/cpim", "From: <im:juliet@example.org>\r\n\r\nContent-Type: text/plain\r\n\r\nx"},
 	} {
 		f.Add(seed[0], []byte(seed[1]), true)
 		f.Add(seed[0], []byte(seed[1]), false)

@@ -49,8 +49,12 @@ func systemResolver() Resolver { return net.DefaultResolver }
 
 // reachable looks the host of a new endpoint up and refuses it in words when it leads
 // where it may not. What it leads to later is checked when a post connects.
-func (s *Service) reachable(ctx context.Context, d *definition) error {
-	host := d.url.Hostname()
+func (s *Service) reachable(ctx context.Context, address string, private bool) error {
+	u, err := parseURL(address)
+	if err != nil {
+		return err
+	}
+	host := u.Hostname()
 	var list []netip.Addr
 	if addr, err := netip.ParseAddr(host); err == nil {
 		list = []netip.Addr{addr}
@@ -61,14 +65,14 @@ func (s *Service) reachable(ctx context.Context, d *definition) error {
 			return refused("url", "has a host that cannot be looked up")
 		}
 	}
-	check := guard(d.AllowPrivate)
+	check := guard(private)
 	for _, addr := range list {
 		network := "tcp6"
 		if addr = addr.Unmap(); addr.Is4() {
 			network = "tcp4"
 		}
 		if check(network, netip.AddrPortFrom(addr, 443).String(), nil) != nil {
-			if d.AllowPrivate {
+			if private {
 				return refused("url", "leads to an address that webhooks may never be at: link-local, multicast or a metadata service")
 			}
 			return refused("url", "leads into a private network, to this machine or to a link-local address")

@@ -151,29 +151,29 @@ func cause(ctx context.Context, err error) error {
 }
 
 // judge says what an attempt means for the event, and for the endpoint's health.
-func judge(ctx context.Context, rs response, err error) (v verdict, health error, reason string) {
+func judge(ctx context.Context, rs response, err error) (v verdict, reason string, health error) {
 	if err == nil || err == errTooLarge {
 		reason = "status " + strconv.Itoa(rs.code)
 	}
 	switch code := rs.code; {
 	case ctx.Err() != nil:
-		return left, errAside, ""
+		return left, "", errAside
 	case code >= 200 && code <= 299:
 		if err != nil && err != errTooLarge { // its reply may be lost
-			return again, errSick, err.Error()
+			return again, err.Error(), errSick
 		}
-		return taken, nil, ""
+		return taken, "", nil
 	case code == 0:
-		return again, errSick, err.Error()
+		return again, err.Error(), errSick
 	case code == http.StatusGone: // Standard Webhooks, "Delivery success and failure"
-		return gone, nil, reason
+		return gone, reason, nil
 	case code == http.StatusTooManyRequests:
-		return again, errAside, reason
+		return again, reason, errAside
 	case code == http.StatusRequestTimeout, code == http.StatusTooEarly, code >= 500:
-		return again, errSick, reason
+		return again, reason, errSick
 	}
 	// It is there, and has refused this event: redirects are among them.
-	return hopeless, nil, reason
+	return hopeless, reason, nil
 }
 
 // post tries to deliver an event and reports the outcome to run, once.
@@ -199,7 +199,7 @@ func (e *endpoint) post(ctx context.Context, d *definition, it *item, tell func(
 	}
 	rs, err := e.request(ctx, d, ev)
 	var health error
-	o.verdict, health, o.reason = judge(ctx, rs, err)
+	o.verdict, o.reason, health = judge(ctx, rs, err)
 	o.code, o.latency = rs.code, rs.took
 	o.notBefore = retryAfter(rs.after, time.Now())
 	tell(health)

@@ -93,6 +93,9 @@ func (s *Service) Put(ctx context.Context, c Endpoint, version int64) (i Info, m
 	if !endpointName.MatchString(c.Name) {
 		return i, "", refused("name", "is not 1 to 64 letters, digits, dots, dashes and underscores")
 	}
+	if err := s.reachable(ctx, c.URL, c.AllowPrivate); err != nil { // before the lock: it may take its time
+		return i, "", err
+	}
 	s.change.Lock()
 	defer s.change.Unlock()
 	old := s.find(c.Name)
@@ -112,10 +115,6 @@ func (s *Service) Put(ctx context.Context, c Endpoint, version int64) (i Info, m
 		return i, "", err
 	}
 	if err := s.owned(d); err != nil {
-		d.close()
-		return i, "", err
-	}
-	if err := s.reachable(ctx, d); err != nil {
 		d.close()
 		return i, "", err
 	}
