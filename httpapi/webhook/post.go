@@ -3,6 +3,7 @@ package webhook
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"mime"
@@ -124,31 +125,40 @@ func (e *endpoint) request(ctx context.Context, d *definition, ev *event.Event) 
 }
 
 // cause says what has gone wrong in words that name neither the URL, which may be a
-// secret, nor an address that its host has: who made the endpoint need not know how
-// we look it up.
+// secret, nor an address that its host has, nor anything that was answered: who made
+// the endpoint need not know how we look it up, nor what else speaks there.
 func cause(ctx context.Context, err error) error {
 	var (
 		dns    *net.DNSError
 		number syscall.Errno
-		op     *net.OpError
 		wait   net.Error
+		cert   *tls.CertificateVerificationError
+		record tls.RecordHeaderError
+		alert  tls.AlertError
 	)
 	switch {
 	case ctx.Err() == context.DeadlineExceeded, errors.As(err, &wait) && wait.Timeout():
 		return errTimeout
+	case ctx.Err() != nil:
+		return ctx.Err()
 	case errors.Is(err, ssrf.ErrProhibitedIP):
 		return errors.New("the host leads to an address that is not allowed")
 	case errors.As(err, &dns):
 		return errors.New("the host cannot be looked up")
 	case errors.As(err, &number):
 		return errors.New(number.Error())
-	case errors.As(err, &op):
-		return op.Err
+	case errors.As(err, &cert):
+		return errors.New("the certificate is not trusted")
+	case errors.As(err, &alert), errors.As(err, &record):
+		return errors.New("there is no TLS connection to be had")
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return errors.New("the connection was closed")
 	}
-	return err
+	return errAnswer
 }
+
+// errAnswer says that what came was no answer.
+var errAnswer = errors.New("the answer is not HTTP, or its header is too large")
 
 // judge says what an attempt means for the event, and for the endpoint's health.
 func judge(ctx context.Context, rs response, err error) (v verdict, reason string, health error) {
