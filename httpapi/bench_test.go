@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -14,6 +17,7 @@ import (
 
 	"trivium/core/jid"
 	"trivium/core/stanza"
+	"trivium/core/store"
 	"trivium/httpapi/message"
 )
 
@@ -163,3 +167,45 @@ var (
 	stanzaFrom = jid.Must("romeo@example.org")
 	stanzaTo   = jid.Must("juliet@example.org")
 )
+
+// BenchmarkKey is BenchmarkPost by many at once, plain and with an Idempotency-Key:
+// then the answer is committed before it is given.
+func BenchmarkKey(b *testing.B) {
+	for _, name := range []string{"plain", "key"} {
+		b.Run(name, func(b *testing.B) {
+			db, err := store.Open(context.Background(), store.Options{Path: filepath.Join(b.TempDir(), "db")})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer db.Close()
+			r := newSendingOn(b, db, Options{})
+			mux := chi.NewRouter()
+			mux.Route("/api/v1", r.api.Mount)
+			h := r.api.Direct("/api/v1", mux)
+			juliet := r.online("juliet@example.org/balcony")
+			var n atomic.Int64
+			b.ReportAllocs()
+			b.SetParallelism(64)
+			b.ResetTimer()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					i := n.Add(1)
+					rq := httptest.NewRequest(http.MethodPost, "/api/v1/messages", strings.NewReader(draft))
+					rq.Header.Set("Content-Type", "application/json")
+					rq.Header.Set("Authorization", "Bearer "+r.romeo)
+					if name == "key" {
+						rq.Header["Idempotency-Key"] = []string{"key-" + strconv.FormatInt(i, 10)}
+					}
+					w := &writer{header: http.Header{}}
+					h.ServeHTTP(w, rq)
+					if w.status != http.StatusAccepted {
+						b.Error(w.status)
+					}
+					if i%64 == 0 {
+						juliet.Take()
+					}
+				}
+			})
+		})
+	}
+}

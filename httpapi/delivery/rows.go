@@ -2,24 +2,18 @@ package delivery
 
 import (
 	"context"
-	"crypto/rand"
+	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
 	"trivium/core/jid"
 	"trivium/core/stanza"
 	"trivium/core/store"
-	"trivium/httpapi/bloom"
 	"trivium/httpapi/event"
+	"trivium/httpapi/keyindex"
 )
-
-// secret keys the hashes of this process: nobody can make names that collide.
-func secret() []byte {
-	b := make([]byte, 32)
-	rand.Read(b) // never fails
-	return b
-}
 
 // Row returns what stores the message, to be committed together with something
 // else, or nil when it need not be stored. The operation is to be queued at once.
@@ -29,18 +23,17 @@ func (m *Message) Row() store.Op {
 	}
 	t := m.tracker
 	account, from, to, id := m.ids()
-	name := t.name(account, id)
+	digest := name(id)
 	t.mu.Lock()
 	seq := max(m.progress.created, t.last+1)
 	t.last = seq
 	m.hasRow = true // what comes from now on is written after the row, or is in it
+	many := t.index.Add(digest, seq)
 	t.mu.Unlock()
+	if many {
+		t.index.Write()
+	}
 	return func(tx *store.Tx) error {
-		next := t.next.Load() // before the one that it may have become
-		t.durable.Load().Add(name)
-		if next != nil {
-			next.Add(name)
-		}
 		t.mu.Lock()
 		p := m.progress
 		t.mu.Unlock()
@@ -48,7 +41,7 @@ func (m *Message) Row() store.Op {
 		if p.reason != nil {
 			why = *p.reason
 		}
-		_, err := tx.Exec(`INSERT OR REPLACE INTO delivery
+		_, err := tx.Exec(`INSERT INTO delivery
 			(seq, id, account, sender, recipient, accepted, delivered, displayed, failed, condition, error_type, explanation)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			seq, id, account, from, to, p.accepted, p.delivered, p.displayed, p.failed,
@@ -125,22 +118,20 @@ func scan(row scanner) (p progress, from, to string, err error) {
 
 // load is Find in the database.
 func (t *Tracker) load(ctx context.Context, id string, fits func(jid.JID) bool) (Status, bool, error) {
-	rows, err := t.db.Query(ctx, `SELECT `+columns+` FROM delivery WHERE id = ? ORDER BY seq DESC LIMIT ?`, id, mostAlike)
+	list, err := t.index.Find(ctx, name(id))
 	if err != nil {
-		return Status{}, false, fmt.Errorf("delivery: %w", err)
+		return Status{}, false, err
 	}
-	defer rows.Close()
-	for rows.Next() {
-		p, from, to, err := scan(rows)
-		if err != nil {
+	for _, seq := range list {
+		p, from, to, err := scan(t.db.QueryRow(ctx, `SELECT `+columns+` FROM delivery WHERE seq = ? AND id = ?`, seq, id))
+		if errors.Is(err, sql.ErrNoRows) {
+			continue
+		} else if err != nil {
 			return Status{}, false, fmt.Errorf("delivery: %w", err)
 		}
 		if j, err := jid.Parse(from); err == nil && fits(j) {
 			return p.status(id, from, to), true, nil
 		}
-	}
-	if err := rows.Err(); err != nil {
-		return Status{}, false, fmt.Errorf("delivery: %w", err)
 	}
 	return Status{}, false, nil
 }
@@ -153,7 +144,7 @@ func (t *Tracker) update(account, id string, by jid.JID, state string, now int64
 	account, id = string([]byte(account)), string([]byte(id))
 	err := t.db.Submit(func(tx *store.Tx) error {
 		news = nil
-		p, from, to, ok, err := named(tx, account, id, func(to string) bool { return speaksFor(by, to, state) })
+		p, from, to, ok, err := t.named(tx, account, id, func(to string) bool { return speaksFor(by, to, state) })
 		if err != nil || !ok {
 			return err
 		}
@@ -214,21 +205,22 @@ func (t *Tracker) update(account, id string, by jid.JID, state string, now int64
 }
 
 // named returns the latest row of that name whose recipient fits.
-func named(tx *store.Tx, account, id string, fits func(to string) bool) (p progress, from, to string, ok bool, err error) {
-	rows, err := tx.Query(`SELECT `+columns+` FROM delivery WHERE id = ? AND account = ? ORDER BY seq DESC LIMIT ?`, id, account, mostAlike)
+func (t *Tracker) named(tx *store.Tx, account, id string, fits func(to string) bool) (p progress, from, to string, ok bool, err error) {
+	list, err := t.index.FindIn(tx, name(id))
 	if err != nil {
 		return p, "", "", false, err
 	}
-	defer rows.Close()
-	for rows.Next() {
-		if p, from, to, err = scan(rows); err != nil {
+	for _, seq := range list {
+		p, from, to, err = scan(tx.QueryRow(`SELECT `+columns+` FROM delivery WHERE seq = ? AND id = ? AND account = ?`, seq, id, account))
+		switch {
+		case errors.Is(err, sql.ErrNoRows):
+		case err != nil:
 			return p, "", "", false, err
-		}
-		if fits(to) {
+		case fits(to):
 			return p, from, to, true, nil
 		}
 	}
-	return p, "", "", false, rows.Err()
+	return p, "", "", false, nil
 }
 
 // shifted reads one more column before the others.
@@ -311,59 +303,39 @@ func (t *Tracker) Trim(ctx context.Context) error {
 			return fmt.Errorf("delivery: %w", err)
 		}
 	}
-	if f := t.durable.Load(); f != nil && !f.Full() {
-		return nil
-	}
-	return t.index(ctx)
+	return t.index.Refresh(ctx)
 }
 
-// index makes the filter anew from the table. Rows are added to the filters by the
-// operations that write them: those that come after the first query find the next
-// one.
-func (t *Tracker) index(ctx context.Context) error {
-	t.indexing.Lock()
-	defer t.indexing.Unlock()
-	var count, last int64
-	err := t.db.QueryRow(ctx, `SELECT COUNT(*), COALESCE(MAX(seq), 0) FROM delivery`).Scan(&count, &last)
+// open opens the index and adds what is not in it yet.
+func (t *Tracker) open(ctx context.Context) (err error) {
+	t.index, t.last, err = keyindex.New(ctx, t.db, "delivery_id", keyindex.Options{Keep: t.opts.Keep, Logger: t.opts.Logger, Now: t.opts.Now})
 	if err != nil {
-		return fmt.Errorf("delivery: %w", err)
+		return err
 	}
-	next := bloom.New(count)
-	t.next.Store(next)
-	if err := t.db.Sync(ctx); err != nil { // operations that had not seen it
-		return fmt.Errorf("delivery: %w", err)
-	}
-	for n, at := loadStep, int64(-1); n == loadStep; {
-		if n, at, err = t.names(ctx, next, at); err != nil {
-			return err
+	for n := loadStep; n == loadStep; {
+		if n, err = t.add(ctx); err != nil {
+			return fmt.Errorf("delivery: %w", err)
 		}
 	}
-	t.durable.Store(next)
-	t.next.Store(nil)
-	t.mu.Lock()
-	t.last = max(t.last, last)
-	t.mu.Unlock()
-	if count > 0 {
+	if t.last > 0 {
 		t.tracked.Add(1)
 	}
 	return nil
 }
 
-func (t *Tracker) names(ctx context.Context, f *bloom.Filter, at int64) (n int, last int64, err error) {
-	rows, err := t.db.Query(ctx, `SELECT seq, account, id FROM delivery WHERE seq > ? ORDER BY seq LIMIT ?`, at, loadStep)
+// add adds some rows to the index.
+func (t *Tracker) add(ctx context.Context) (n int, err error) {
+	rows, err := t.db.Query(ctx, `SELECT seq, id FROM delivery WHERE seq > ? ORDER BY seq LIMIT ?`, t.last, loadStep)
 	if err != nil {
-		return 0, at, fmt.Errorf("delivery: %w", err)
+		return 0, err
 	}
 	defer rows.Close()
-	for last = at; rows.Next(); n++ {
-		var account, id string
-		if err := rows.Scan(&last, &account, &id); err != nil {
-			return n, last, fmt.Errorf("delivery: %w", err)
+	for ; rows.Next(); n++ {
+		var id string
+		if err := rows.Scan(&t.last, &id); err != nil {
+			return n, err
 		}
-		f.Add(t.name(account, id))
+		t.index.Add(name(id), t.last)
 	}
-	if err := rows.Err(); err != nil {
-		return n, last, fmt.Errorf("delivery: %w", err)
-	}
-	return n, last, nil
+	return n, rows.Err()
 }

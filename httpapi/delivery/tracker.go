@@ -2,11 +2,9 @@ package delivery
 
 import (
 	"context"
-	"crypto/hmac"
 	"crypto/sha256"
 	"embed"
 	"errors"
-	"hash"
 	"hash/maphash"
 	"io/fs"
 	"log/slog"
@@ -21,6 +19,7 @@ import (
 	"trivium/core/store"
 	"trivium/httpapi/bloom"
 	"trivium/httpapi/event"
+	"trivium/httpapi/keyindex"
 )
 
 // Options of New. Zero values are defaults.
@@ -43,15 +42,11 @@ const upTo = 500
 // Tracker follows messages. It is a module; its methods may be called from any
 // goroutine. A nil Tracker follows nothing.
 type Tracker struct {
-	db     *store.DB
-	opts   Options
-	seed   maphash.Seed
-	digest sync.Pool // of hash.Hash, keyed: names of messages in the filter
-
-	tracked  atomic.Int64                 // how many there are, in memory or in the database, about
-	indexing sync.Mutex                   // one at a time makes a filter
-	durable  atomic.Pointer[bloom.Filter] // what may be in the database; not nil after New
-	next     atomic.Pointer[bloom.Filter] // what it is about to become; nil most of the time
+	db      *store.DB
+	opts    Options
+	seed    maphash.Seed
+	tracked atomic.Int64    // how many there are, in memory or in the database, about
+	index   *keyindex.Index // id -> seq
 
 	mu     sync.Mutex
 	ring   []*Message
@@ -85,8 +80,9 @@ func New(ctx context.Context, db *store.DB, o Options) (*Tracker, error) {
 		return nil, err
 	}
 	t := &Tracker{db: db, opts: o, seed: maphash.MakeSeed(), ring: make([]*Message, o.Memory), byID: map[uint64]uint64{}}
-	key := secret()
-	t.digest.New = func() any { return hmac.New(sha256.New, key) }
+	if err := t.open(ctx); err != nil {
+		return nil, err
+	}
 	return t, t.Trim(ctx)
 }
 
@@ -168,7 +164,7 @@ func (t *Tracker) at(seq uint64) *Message {
 	return nil
 }
 
-// mostAlike is how many messages with one id are looked at.
+// mostAlike is how many messages with one id in memory are looked at.
 const mostAlike = 64
 
 // find returns the latest message with this id that fits. It needs t.mu.
@@ -268,7 +264,7 @@ func (t *Tracker) note(st *stanza.Stanza, id, state string) {
 	for i := range news {
 		t.tell(news[i])
 	}
-	if rows || m == nil && t.durable.Load().Has(t.name(account, id)) {
+	if rows || m == nil && t.index.MayHave(name(id)) {
 		t.update(account, id, st.From, state, now, reason, m == nil)
 	}
 }
@@ -329,14 +325,9 @@ func (t *Tracker) Find(ctx context.Context, id string, fits func(from jid.JID) b
 	return t.load(ctx, id, fits)
 }
 
-// name is what the filter knows a message by.
-func (t *Tracker) name(account, id string) (d bloom.Digest) {
-	h := t.digest.Get().(hash.Hash)
-	h.Reset()
-	var b [256]byte
-	h.Write(append(append(append(b[:0], account...), 0), id...))
-	var out [sha256.Size]byte
-	copy(d[:], h.Sum(out[:0]))
-	t.digest.Put(h)
+// name is what the index knows an id by.
+func name(id string) (d bloom.Digest) {
+	sum := sha256.Sum256([]byte(id))
+	copy(d[:], sum[:])
 	return d
 }

@@ -30,11 +30,11 @@ import (
 	"net/http"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"trivium/core/store"
 	"trivium/httpapi/bloom"
+	"trivium/httpapi/keyindex"
 )
 
 // MaxKey is the most octets of a key.
@@ -75,9 +75,7 @@ type Keeper struct {
 	keep   time.Duration
 	hashes sync.Pool // of *keyed
 
-	indexing sync.Mutex                   // one at a time makes a filter
-	known    atomic.Pointer[bloom.Filter] // keys that may be in the table; not nil after New
-	next     atomic.Pointer[bloom.Filter] // what it is about to become; nil most of the time
+	index *keyindex.Index // key -> seq
 
 	mu    sync.Mutex
 	under map[bloom.Digest]*Claim
@@ -119,10 +117,10 @@ func New(ctx context.Context, db *store.DB, o Options) (*Keeper, error) {
 	}
 	k := &Keeper{db: db, log: o.Logger, now: o.Now, keep: o.Keep, under: map[bloom.Digest]*Claim{}}
 	k.hashes.New = func() any { return &keyed{mac: hmac.New(sha256.New, secret)} }
-	if err := k.Trim(ctx); err != nil {
+	if err := k.load(ctx); err != nil {
 		return nil, err
 	}
-	return k, nil
+	return k, k.Trim(ctx)
 }
 
 // keyed is a hash with the secret, and room for what it works on.
@@ -229,16 +227,13 @@ func (k *Keeper) Begin(ctx context.Context, token, key string, f Fingerprint) (*
 	}
 	k.under[d] = c
 	k.mu.Unlock()
-	if !k.known.Load().Has(d) {
+	if !k.index.MayHave(d) {
 		return c, nil, nil
 	}
-	a, seen, seq, err := k.find(ctx, d)
+	a, seen, err := k.find(ctx, d)
 	switch {
 	case err != nil:
 	case a == nil:
-		return c, nil, nil
-	case seq < k.now().Add(-k.keep).UnixMicro():
-		c.old = true // to be replaced
 		return c, nil, nil
 	case seen != f:
 		err = ErrReused
@@ -250,19 +245,32 @@ func (k *Keeper) Begin(ctx context.Context, token, key string, f Fingerprint) (*
 	return nil, a, nil
 }
 
-func (k *Keeper) find(ctx context.Context, d bloom.Digest) (a *Answer, f Fingerprint, seq int64, err error) {
-	a = new(Answer)
-	var seen []byte
-	err = k.db.QueryRow(ctx, `SELECT seq, fingerprint, status, media, body FROM idempotency WHERE key = ?`, d[:]).
-		Scan(&seq, &seen, &a.Status, &a.Media, &a.Body)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, f, 0, nil
-	}
+// find returns the answer of a key, unless it is too old.
+func (k *Keeper) find(ctx context.Context, d bloom.Digest) (*Answer, Fingerprint, error) {
+	var f Fingerprint
+	list, err := k.index.Find(ctx, d)
 	if err != nil {
-		return nil, f, 0, fmt.Errorf("idempotency: %w", err)
+		return nil, f, err
 	}
-	copy(f[:], seen)
-	return a, f, seq, nil
+	oldest := k.now().Add(-k.keep).UnixMicro()
+	for _, seq := range list {
+		if seq < oldest {
+			break
+		}
+		var a Answer
+		var seen []byte
+		err := k.db.QueryRow(ctx, `SELECT fingerprint, status, media, body FROM idempotency WHERE seq = ? AND key = ?`, seq, d[:]).
+			Scan(&seen, &a.Status, &a.Media, &a.Body)
+		if errors.Is(err, sql.ErrNoRows) {
+			continue // it was not committed
+		}
+		if err != nil {
+			return nil, f, fmt.Errorf("idempotency: %w", err)
+		}
+		copy(f[:], seen)
+		return &a, f, nil
+	}
+	return nil, f, nil
 }
 
 // Claim is the right to carry out the request of a key. It is owned by who began it.
@@ -270,7 +278,6 @@ type Claim struct {
 	keeper      *Keeper
 	digest      bloom.Digest
 	fingerprint Fingerprint
-	old         bool // an answer that is too old lies in the table
 }
 
 var encoding = base32.StdEncoding.WithPadding(base32.NoPadding)
@@ -304,11 +311,6 @@ func (c *Claim) Store(a Answer, with store.Op, done func(error)) {
 	k := c.keeper
 	var seq int64
 	op := func(tx *store.Tx) error {
-		if c.old {
-			if _, err := tx.Exec(`DELETE FROM idempotency WHERE key = ?`, c.digest[:]); err != nil {
-				return err
-			}
-		}
 		_, err := tx.Exec(`INSERT INTO idempotency (seq, key, fingerprint, status, media, body) VALUES (?, ?, ?, ?, ?, ?)`,
 			seq, c.digest[:], c.fingerprint[:], a.Status, a.Media, a.Body)
 		if err == nil && with != nil {
@@ -321,17 +323,16 @@ func (c *Claim) Store(a Answer, with store.Op, done func(error)) {
 		done(err)
 	}
 	k.mu.Lock()
-	// Rows are appended in the order of their numbers. What is queued under the lock is
-	// either in the table when a new filter is made of it, or added to that too.
+	// Rows are appended, and found, in the order of their numbers.
 	seq = max(k.now().UnixMicro(), k.last+1)
 	k.last = seq
-	k.known.Load().Add(c.digest)
-	if next := k.next.Load(); next != nil {
-		next.Add(c.digest)
-	}
+	many := k.index.Add(c.digest, seq)
 	err := k.db.Submit(op, ended)
 	k.mu.Unlock()
 	if err != nil {
 		ended(err)
+	}
+	if many {
+		k.index.Write()
 	}
 }

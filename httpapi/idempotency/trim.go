@@ -2,12 +2,12 @@ package idempotency
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"time"
 
 	"trivium/core/store"
 	"trivium/httpapi/bloom"
+	"trivium/httpapi/keyindex"
 )
 
 // trimStep is how many rows go in one transaction.
@@ -44,62 +44,39 @@ func (k *Keeper) Trim(ctx context.Context) error {
 			return fmt.Errorf("idempotency: %w", err)
 		}
 	}
-	if known := k.known.Load(); known != nil && !known.Full() {
-		return nil
-	}
-	return k.index(ctx)
-}
-
-// index makes the filter anew from the table.
-func (k *Keeper) index(ctx context.Context) error {
-	k.indexing.Lock()
-	defer k.indexing.Unlock()
-	var rows, last int64
-	err := k.db.QueryRow(ctx, `SELECT COUNT(*), COALESCE(MAX(seq), 0) FROM idempotency`).Scan(&rows, &last)
-	if err != nil {
-		return fmt.Errorf("idempotency: %w", err)
-	}
-	k.mu.Lock()
-	k.last = max(k.last, last)
-	next := bloom.New(rows)
-	k.next.Store(next) // from now on answers are added to both
-	k.mu.Unlock()
-	if err := k.db.Sync(ctx); err != nil { // what was added to the old one alone
-		return fmt.Errorf("idempotency: %w", err)
-	}
-	for n, at := loadStep, int64(-1); n == loadStep; {
-		if n, at, err = k.load(ctx, next, at); err != nil {
-			return err
-		}
-	}
-	k.mu.Lock()
-	k.known.Store(next)
-	k.next.Store(nil)
-	k.mu.Unlock()
-	return nil
+	return k.index.Refresh(ctx)
 }
 
 const loadStep = 1000
 
-// load adds the keys of some rows after at to f, and returns how many and the
-// number of the last.
-func (k *Keeper) load(ctx context.Context, f *bloom.Filter, at int64) (n int, last int64, err error) {
-	rows, err := k.db.Query(ctx, `SELECT seq, key FROM idempotency WHERE seq > ? ORDER BY seq LIMIT ?`, at, loadStep)
+// load opens the index and adds what is not in it yet.
+func (k *Keeper) load(ctx context.Context) (err error) {
+	if k.index, k.last, err = keyindex.New(ctx, k.db, "idempotency_key", keyindex.Options{Keep: k.keep, Logger: k.log, Now: k.now}); err != nil {
+		return err
+	}
+	for n := loadStep; n == loadStep; {
+		if n, err = k.add(ctx); err != nil {
+			return fmt.Errorf("idempotency: %w", err)
+		}
+	}
+	return nil
+}
+
+// add adds some rows to the index.
+func (k *Keeper) add(ctx context.Context) (n int, err error) {
+	rows, err := k.db.Query(ctx, `SELECT seq, key FROM idempotency WHERE seq > ? ORDER BY seq LIMIT ?`, k.last, loadStep)
 	if err != nil {
-		return 0, at, fmt.Errorf("idempotency: %w", err)
+		return 0, err
 	}
 	defer rows.Close()
-	for last = at; rows.Next(); n++ {
-		var key sql.RawBytes
-		if err := rows.Scan(&last, &key); err != nil {
-			return n, last, fmt.Errorf("idempotency: %w", err)
+	for ; rows.Next(); n++ {
+		var key []byte
+		if err := rows.Scan(&k.last, &key); err != nil {
+			return n, err
 		}
 		var d bloom.Digest
 		copy(d[:], key)
-		f.Add(d)
+		k.index.Add(d, k.last)
 	}
-	if err := rows.Err(); err != nil {
-		return n, last, fmt.Errorf("idempotency: %w", err)
-	}
-	return n, last, nil
+	return n, rows.Err()
 }
