@@ -97,7 +97,7 @@ type Options struct {
 	Grace       time.Duration // before the loss of a gateway is announced: 30 s
 	GiveUpAfter time.Duration // 72 h
 	Sweep       time.Duration // between searches for messages to be given up: 1 min
-	SyncMax     int           // questions of Sync under way: 64
+	SyncMax     int           // questions of Sync under way for one gateway: 256
 	SyncTimeout time.Duration // of one: 25 s
 	MaxGateways int           // declared at run time: 1000
 	Limits      kit.Options   // bounds of each gateway
@@ -119,7 +119,7 @@ func (o *Options) setDefaults() {
 		}
 	}
 	if o.SyncMax <= 0 {
-		o.SyncMax = 64
+		o.SyncMax = 256
 	}
 	if o.MaxGateways <= 0 {
 		o.MaxGateways = 1000
@@ -137,9 +137,8 @@ var (
 
 // Registry keeps the gateway domains. All methods may be called from any goroutine.
 type Registry struct {
-	opts    Options
-	log     *slog.Logger
-	syncing chan struct{} // a token for each question of Sync
+	opts Options
+	log  *slog.Logger
 
 	writing sync.Mutex // Put and Remove, one at a time
 
@@ -155,6 +154,7 @@ type gateway struct {
 	registry *Registry
 	domain   string
 	source   string
+	syncing  chan struct{} // a token for each question of Sync
 	*kit.Gateway
 
 	mu   sync.Mutex
@@ -173,7 +173,7 @@ func New(ctx context.Context, o Options) (*Registry, error) {
 		return nil, errors.New("gateway: Router, Store and Log are required")
 	}
 	o.setDefaults()
-	r := &Registry{opts: o, log: o.Logger, syncing: make(chan struct{}, o.SyncMax), gateways: map[string]*gateway{}}
+	r := &Registry{opts: o, log: o.Logger, gateways: map[string]*gateway{}}
 	files, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
@@ -237,7 +237,7 @@ func (r *Registry) open(ctx context.Context, d Define, source string) (*gateway,
 	if err := d.check(); err != nil {
 		return nil, err
 	}
-	g := &gateway{registry: r, domain: d.Domain, source: source, def: d}
+	g := &gateway{registry: r, domain: d.Domain, source: source, syncing: make(chan struct{}, r.opts.SyncMax), def: d}
 	o := r.opts.Limits
 	o.Router, o.Store, o.Logger, o.Now, o.Version = r.opts.Router, r.opts.Store, r.log, r.opts.Now, r.opts.Version
 	if g.Gateway, err = kit.New(ctx, d.Domain, d.Definition, network{g}, o); err != nil {

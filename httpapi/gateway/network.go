@@ -56,16 +56,16 @@ func (n network) IQ(ctx context.Context, st *stanza.Stanza) error {
 		return n.append(e, nil)
 	}
 	select {
-	case n.registry.syncing <- struct{}{}:
+	case n.syncing <- struct{}{}:
 	default:
 		return &stanza.Error{Type: stanza.Wait, Condition: stanza.ResourceConstraint, Text: "too many requests wait for the gateway"}
 	}
 	begun := n.registry.begin(func(ctx context.Context) {
-		defer func() { <-n.registry.syncing }()
+		defer func() { <-n.syncing }()
 		n.ask(ctx, e, st)
 	})
 	if !begun {
-		<-n.registry.syncing
+		<-n.syncing
 		return n.append(e, nil)
 	}
 	return nil
