@@ -23,7 +23,7 @@ const maxReplies = 64
 
 // Answer is what an endpoint may answer with, as application/json. An answer of
 // text/plain is the body of one reply; application/xml is one stanza; message/cpim is
-// an object of RFC 3862.
+// an object of RFC 3862. Presence and subscriptions are only answered by stanzas.
 type Answer struct {
 	Reply    *Reply       `json:"reply,omitempty" doc:"One message back."`
 	Messages []Reply      `json:"messages,omitempty" maxItems:"64" doc:"Any number of messages, after reply."`
@@ -102,7 +102,7 @@ func (r *reader) sender() jid.JID {
 
 func (r *reader) text(body []byte) error {
 	text := strings.TrimRight(string(body), "\r\n")
-	if text == "" || r.st.Kind == stanza.IQ {
+	if text == "" || r.st.Kind != stanza.Message {
 		return nil
 	}
 	return r.draft(message.Draft{Body: text})
@@ -128,6 +128,9 @@ func (r *reader) json(body []byte) error {
 	}
 	if r.st.Kind == stanza.IQ {
 		return r.result(a.Result)
+	}
+	if r.st.Kind == stanza.Presence {
+		return nil // a simple bot answers whatever it gets; a stanza says that it is meant
 	}
 	drafts := a.Messages
 	if a.Reply != nil {
@@ -273,8 +276,8 @@ func (r *reader) xml(body []byte) error {
 }
 
 func (r *reader) cpim(m *cpim.Mapper, body []byte) error {
-	if r.st.Kind == stanza.IQ {
-		return errors.New("message/cpim cannot answer an iq request")
+	if r.st.Kind != stanza.Message {
+		return errors.New("message/cpim can only answer a message")
 	}
 	list, err := m.ReadMessage(string(body), cpim.Envelope{From: r.sender(), To: r.st.From}, time.Now())
 	if errors.Is(err, cpim.ErrNothing) {

@@ -35,15 +35,19 @@ func asker(t *testing.T, c *carrier, change func(*Endpoint), f func(s *modtest.S
 func asking(t *testing.T, xml string) *event.Event {
 	st := modtest.Parse(t, xml)
 	typ := event.Message
-	if st.Kind == stanza.IQ {
+	switch st.Kind {
+	case stanza.IQ:
 		typ = event.IQ
+	case stanza.Presence:
+		typ = event.Subscription
 	}
 	return event.Of(typ, st.To.Domain(), st)
 }
 
 const (
-	version = `<iq from='romeo@example.org/orchard' to='bot@gw.example.org' type='get' id='v1'><query xmlns='jabber:iq:version'/></iq>`
-	greet   = `<message from='romeo@example.org/orchard' to='bot@gw.example.org' type='chat' id='m1'><body>hi</body></message>`
+	version   = `<iq from='romeo@example.org/orchard' to='bot@gw.example.org' type='get' id='v1'><query xmlns='jabber:iq:version'/></iq>`
+	subscribe = `<presence from='romeo@example.org' to='bot@gw.example.org' type='subscribe' id='s1'/>`
+	greet     = `<message from='romeo@example.org/orchard' to='bot@gw.example.org' type='chat' id='m1'><body>hi</body></message>`
 )
 
 // The response's body answers the stanza: RFC 6120 §8.2.3 for requests.
@@ -97,6 +101,12 @@ func TestAsk(t *testing.T) {
 			want: `<message from='bot@gw.example.org' to='romeo@example.org' id='*'><body>hello</body></message>`,
 		},
 		{name: "message unanswered", ask: greet, code: 204},
+		{
+			name: "subscription approved", ask: subscribe, code: 200, media: "application/xml", body: `<presence type='subscribed'/>`,
+			want: `<presence from='bot@gw.example.org' to='romeo@example.org' type='subscribed' id='*'/>`,
+		},
+		{name: "chat to presence", ask: subscribe, code: 200, media: "application/json", body: `{"reply":{"body":"You said: "}}`},
+		{name: "text to presence", ask: subscribe, code: 200, media: "text/plain", body: `You said: `},
 
 		{name: "forged", ask: greet, code: 200, media: "application/xml", body: `<message from='juliet@example.org' type='chat'><body>x</body></message>`, refused: stanza.UndefinedCondition},
 		{name: "request as answer", ask: version, code: 200, media: "application/xml", body: `<iq type='get' id='v1'><query xmlns='jabber:iq:roster'/></iq>`, refused: stanza.UndefinedCondition},

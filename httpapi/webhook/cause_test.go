@@ -88,7 +88,8 @@ func TestCauseTellsNothing(t *testing.T) {
 func TestCauseOfAnything(t *testing.T) {
 	for _, err := range []error{
 		fmt.Errorf("canary"), &net.OpError{Op: "dial", Net: "tcp", Err: fmt.Errorf("canary")},
-		&tls.CertificateVerificationError{Err: fmt.Errorf("canary")}, tls.RecordHeaderError{Msg: "canary"},
+		&tls.CertificateVerificationError{Err: fmt.Errorf("canary")},
+		tls.RecordHeaderError{Msg: "canary"},
 	} {
 		if got := cause(context.Background(), err).Error(); strings.Contains(got, "canary") {
 			t.Errorf("%T: %q", err, got)
