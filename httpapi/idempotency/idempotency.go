@@ -10,8 +10,6 @@
 // between the two is a message sent whose answer is not known; Claim.ID is the
 // same for every request with the key, so that who gets the message a second time
 // can tell.
-//
-//spec:draft-ietf-httpapi-idempotency-key-header-07 complete | The Idempotency-Key HTTP Header Field | sends by REST; quotes around the key may be left out
 package idempotency
 
 import (

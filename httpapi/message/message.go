@@ -1,6 +1,20 @@
 // Package message is the form that a message stanza has on the HTTP road: flat
 // JSON with the fields that programs want, and XML for everything else. REST
 // requests, webhook posts and the answers to them share it.
+//
+//spec:xep-0461 0.2.1 complete | Message Replies | as JSON, both ways
+//spec:xep-0444 0.2.1 complete | Message Reactions | as JSON, both ways
+//spec:xep-0308 1.2.1 complete | Last Message Correction | as JSON, both ways
+//spec:xep-0424 - partial | | as JSON, both ways
+//spec:xep-0184 - partial | | requests and receipts as JSON, both ways
+//spec:xep-0333 - partial | | markers as JSON, both ways
+//spec:xep-0085 2.1 partial | Chat State Notifications | as JSON, both ways; whether the other side wants them is the program's to know
+//spec:xep-0334 - partial | | hints as JSON, both ways
+//spec:xep-0359 - partial | | ids as JSON, both ways
+//spec:xep-0203 - partial | | delays as JSON, both ways
+//spec:xep-0066 1.5 partial | Out of Band Data | links in messages as JSON, both ways
+//spec:xep-0428 0.2.1 complete | Fallback Indication | as JSON, both ways
+//spec:xep-0385 0.2.1 partial | Stateless Inline Media Sharing (SIMS) | files with an address as JSON, both ways
 package message
 
 import (
