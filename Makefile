@@ -20,6 +20,7 @@ run: build ## build and start the development server (ARGS="..." adds flags)
 
 test: ## install what tests need, then run them all with the race detector
 	@if [ "$$TRIVIUM_INTEROP" != off ]; then test/interop/setup.sh; fi
+	@if [ "$$TRIVIUM_CONFORMANCE" != off ]; then test/conformance/setup.sh; fi
 	$(GO) test -race -shuffle=on -timeout 15m $(TESTFLAGS) $(PKG)
 	@echo 'allocations, which the race detector would distort:'
 	$(GO) test -run 'Alloc' ./core/...

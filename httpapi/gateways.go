@@ -348,11 +348,11 @@ func (c *call) listGatewayContacts() (any, error) {
 	}
 	var afterUser, afterContact jid.JID
 	if place != "" {
-		a, b, _ := strings.Cut(place, " ") // bare addresses have none
-		var errA, errB error
-		afterUser, errA = jid.Parse(a)
-		afterContact, errB = jid.Parse(b)
-		if errA != nil || errB != nil {
+		a, b, both := strings.Cut(place, " ") // bare addresses have none
+		if afterUser, err = jid.Parse(a); err == nil && both {
+			afterContact, err = jid.Parse(b)
+		}
+		if err != nil {
 			return nil, badCursor("after")
 		}
 	}

@@ -92,7 +92,7 @@ func whole(t testing.TB) *rest {
 				Submit: r.Host.Submit, Idempotency: answers, Delivery: followed, Uploads: stored,
 				Presences: &presences{held: map[jid.JID]*stanza.Stanza{}}, Subscriptions: subscribers{},
 			},
-			Hosts:    []string{"example.org"}, Operations: ops, Version: "1", Ask: r.Host.Ask, Archive: kept, Uploads: stored,
+			Hosts: []string{"example.org"}, Operations: ops, Version: "1", Ask: r.Host.Ask, Archive: kept, Uploads: stored,
 			Events: &event.Stream{Log: r.events, Encoder: &event.Encoder{}}, Webhooks: r.hooks, Store: r.Store,
 		}
 	}, roster.New(roster.Options{}), kept, shared)

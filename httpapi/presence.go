@@ -73,7 +73,8 @@ func (a *API) presenceRoutes() []route {
 		do: (*call).getPresence,
 	}, {
 		method: http.MethodDelete, path: "/presence/{jid}", slashes: true, id: "delete-presence", summary: "Make an address unavailable",
-		versioned: true, also: no, do: (*call).deletePresence,
+		versioned: true, do: (*call).deletePresence,
+		also: map[int]string{404: no[404], 409: "A client has this resource.", 422: "Addresses of this kind have no presence of their own.", 501: no[501]},
 	}}
 }
 

@@ -29,7 +29,7 @@ type IQRequest struct {
 	From    string  `json:"from,omitempty" format:"xmpp-jid" maxLength:"3071" doc:"Who asks: an address that the token may use. It may be left out when the token is bound to one address."`
 	To      string  `json:"to,omitempty" format:"xmpp-jid" maxLength:"3071" doc:"Who is asked; the sender's own account by default."`
 	Type    string  `json:"type" enum:"get,set" doc:"Whether something is read or changed."`
-	Payload string  `json:"payload" minLength:"1" doc:"The one child element, as XML that declares its namespace." example:"<ping xmlns='urn:xmpp:ping'/>"`
+	Payload string  `json:"payload" minLength:"1" format:"xml-element" doc:"The one child element, as XML that declares its namespace." example:"<ping xmlns='urn:xmpp:ping'/>"`
 	Timeout float64 `json:"timeout,omitempty" minimum:"0.1" maximum:"120" default:"30" doc:"How long to wait for the answer, in seconds."`
 }
 

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,6 +28,7 @@ type Webhook struct {
 	Rooms        []string      `json:"rooms" nullable:"false" doc:"Only events of these rooms; empty: all."`
 	Format       event.Format  `json:"format" enum:"json,xml,cpim" doc:"How events are posted."`
 	Sync         bool          `json:"sync" doc:"Requests (iq) are posted at once, and the response answers them."`
+	Silent       bool          `json:"silent" doc:"Its answers are not looked at."`
 	AllowPrivate bool          `json:"allow_private" doc:"The URL may lead into private networks."`
 	Timeout      float64       `json:"timeout_seconds" doc:"Bounds one attempt."`
 	GiveUpAfter  float64       `json:"give_up_after_seconds" doc:"How long an event is tried again."`
@@ -52,6 +55,7 @@ type WebhookChange struct {
 	Rooms        []Address    `json:"rooms,omitempty" nullable:"false" maxItems:"1000" doc:"Only events of these rooms."`
 	Format       event.Format `json:"format,omitempty" enum:"json,xml,cpim" default:"json" doc:"How events are posted."`
 	Sync         bool         `json:"sync,omitempty" doc:"Requests (iq) are posted at once, and the response answers them."`
+	Silent       bool         `json:"silent,omitempty" doc:"Its answers are not looked at. Needed for watching addresses that the token may read but not speak for."`
 	AllowPrivate bool         `json:"allow_private,omitempty" doc:"The URL may lead into private networks. Needs admin:*."`
 	Timeout      float64      `json:"timeout_seconds,omitempty" minimum:"0.1" maximum:"120" doc:"Bounds one attempt: 10 if absent."`
 	GiveUpAfter  float64      `json:"give_up_after_seconds,omitempty" minimum:"1" maximum:"2592000" doc:"How long an event is tried again: three days if absent."`
@@ -75,7 +79,7 @@ func (a *API) webhookRoutes() []route {
 		return nil
 	}
 	const scopes = "Needs `admin:*`, or for a webhook that is bound to gateway domains, watched addresses or hosts the scopes for all of these: " +
-		"`admin:HOST`, or to speak for the gateway's domain, or to read what is watched."
+		"`admin:HOST`, or to speak for the gateway's domain, or to read what is watched and, unless it is `silent`, to speak for that."
 	fixed := map[int]string{409: "The webhook belongs to the server's configuration, or there are too many, or another has the domain."}
 	return []route{
 		{
@@ -108,7 +112,7 @@ func (a *API) webhookRoutes() []route {
 		},
 		{
 			method: http.MethodPost, path: "/webhooks/{name}/replay", id: "replay-dead-letters", summary: "Post dead letters again",
-			text:  "Single ones by `ids`, or those of a range; an empty order is all. " + scopes,
+			text:  "Single ones by `ids`, those of a range, or both; an empty order is all. " + scopes,
 			takes: ReplayOrder{}, gives: Replayed{}, do: (*call).replay,
 		},
 		{
@@ -126,7 +130,7 @@ func shownWebhook(i *webhook.Info) *Webhook {
 	e := &i.Endpoint
 	out := &Webhook{
 		Name: e.Name, URL: e.URL, Domains: texts(e.Domains), Watch: patterns(e.Watch), Types: append([]event.Type{}, e.Filter.Types...),
-		Hosts: texts(e.Filter.Hosts), JIDs: patterns(e.Filter.JIDs), Rooms: []string{}, Format: e.Format, Sync: e.Sync, AllowPrivate: e.AllowPrivate,
+		Hosts: texts(e.Filter.Hosts), JIDs: patterns(e.Filter.JIDs), Rooms: []string{}, Format: e.Format, Sync: e.Sync, Silent: e.Silent, AllowPrivate: e.AllowPrivate,
 		Timeout: e.Timeout.Seconds(), GiveUpAfter: e.GiveUpAfter.Seconds(), Concurrency: e.Concurrency, Keys: append([]webhook.Key{}, i.Keys...), Fixed: i.Fixed,
 	}
 	for _, r := range e.Filter.Rooms {
@@ -167,7 +171,12 @@ func (c *call) mayHook(e *webhook.Endpoint) bool {
 		}
 	}
 	for _, p := range e.Watch {
-		if !c.token.MayAdmin(p.Domain()) && !slices.ContainsFunc(c.token.Scopes.Read, func(r jid.Pattern) bool { return r.Covers(p) }) {
+		covers := func(r jid.Pattern) bool { return r.Covers(p) }
+		switch {
+		case c.token.MayAdmin(p.Domain()):
+		case !slices.ContainsFunc(c.token.Scopes.Read, covers):
+			return false
+		case !e.Silent && !slices.ContainsFunc(c.token.Scopes.SendAs, covers): // its answers are the account's
 			return false
 		}
 	}
@@ -237,12 +246,14 @@ func (c *call) putWebhook() (_ any, err error) {
 	if !c.mayHook(e) {
 		return nil, noScope(c.w, "The token may not have these events posted.")
 	}
-	defer func() { c.audit("webhook put", e.Name, map[string]string{"url": e.URL}, err) }()
+	defer func() { c.audit("webhook put", e.Name, map[string]string{"host": hostOf(e.URL)}, err) }()
 	old, err := c.opts.Webhooks.Endpoint(e.Name)
 	version := webhook.NoVersion
 	switch {
 	case errors.Is(err, webhook.ErrUnknown):
-		err = precondition[Webhook](c.r, nil)
+		if err = precondition[Webhook](c.r, nil); err == nil && c.hooks() >= maxHooks {
+			err = problem(http.StatusConflict, "There are as many webhooks as the token may have.")
+		}
 	case err != nil:
 	case !c.mayHook(&old.Endpoint):
 		err = noScope(c.w, "The token may not change this webhook.")
@@ -265,11 +276,38 @@ func (c *call) putWebhook() (_ any, err error) {
 	return out, nil
 }
 
+// maxHooks is how many webhooks there may be that a token has to do with for it to
+// make one more, unless it administers the server: each of them may get a copy of the
+// same event.
+const maxHooks = 32
+
+// hooks counts those that a token has to do with that does not administer the server.
+func (c *call) hooks() (n int) {
+	if c.token.MayAdmin(auth.AnyHost) {
+		return 0
+	}
+	for _, i := range c.opts.Webhooks.Endpoints() {
+		if c.mayHook(&i.Endpoint) {
+			n++
+		}
+	}
+	return n
+}
+
+// hostOf is what of a URL is no secret.
+func hostOf(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	return u.Hostname()
+}
+
 // endpoint reads the change.
 func (in *WebhookChange) endpoint(name string) (*webhook.Endpoint, error) {
 	seconds := func(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 	e := &webhook.Endpoint{
-		Name: name, URL: in.URL, Keys: plain(in.Keys), Domains: plain(in.Domains), Format: in.Format, Sync: in.Sync, AllowPrivate: in.AllowPrivate,
+		Name: name, URL: in.URL, Keys: plain(in.Keys), Domains: plain(in.Domains), Format: in.Format, Sync: in.Sync, Silent: in.Silent, AllowPrivate: in.AllowPrivate,
 		Timeout: seconds(in.Timeout), GiveUpAfter: seconds(in.GiveUpAfter), Concurrency: in.Concurrency, Filter: event.Filter{Types: in.Types},
 	}
 	var err error
@@ -333,8 +371,7 @@ func (c *call) deliveries(read func(context.Context, string, webhook.Page) ([]we
 	}
 	p := webhook.Page{Limit: c.limit() + 1}
 	if place != "" {
-		var ok bool
-		if p.Before, ok = event.ParseID(place); !ok {
+		if p.Before, err = strconv.ParseInt(place, 10, 64); err != nil || p.Before <= 0 {
 			return nil, badCursor("after")
 		}
 	}
@@ -345,7 +382,7 @@ func (c *call) deliveries(read func(context.Context, string, webhook.Page) ([]we
 	page := &Page[webhook.Delivery]{Items: append([]webhook.Delivery{}, list...)}
 	if n := c.limit(); len(list) > n {
 		page.Items = page.Items[:n]
-		page.Next = cursor(page.Items[n-1].ID)
+		page.Next = cursor(strconv.FormatInt(page.Items[n-1].Seq, 10))
 	}
 	return page, nil
 }
@@ -365,22 +402,20 @@ func (c *call) replay() (_ any, err error) {
 		}
 	}
 	ctx := context.WithoutCancel(c.r.Context())
-	var n int
+	n, more := 0, 0
 	if len(in.IDs) > 0 {
-		if in.From != "" || in.To != "" {
-			return nil, unfit("body.ids", "does not go with from and to")
-		}
 		n, err = c.opts.Webhooks.Replay(ctx, i.Endpoint.Name, plain(in.IDs)...)
-	} else {
+	}
+	if err == nil && (len(in.IDs) == 0 || in.From != "" || in.To != "") {
 		from, _ := event.ParseID(in.From)
 		to, _ := event.ParseID(in.To)
-		n, err = c.opts.Webhooks.ReplayRange(ctx, i.Endpoint.Name, from, to)
+		more, err = c.opts.Webhooks.ReplayRange(ctx, i.Endpoint.Name, from, to)
 	}
 	c.audit("webhook replay", i.Endpoint.Name, map[string]string{"ids": strings.Join(plain(in.IDs), " "), "from": in.From, "to": in.To}, err)
 	if err != nil {
 		return nil, hookProblem(err)
 	}
-	return &Replayed{n}, nil
+	return &Replayed{n + more}, nil
 }
 
 func (c *call) tryWebhook() (any, error) {
