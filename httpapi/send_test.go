@@ -12,6 +12,7 @@ import (
 	"mime/multipart"
 	"net/http"
 	"net/textproto"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -342,13 +343,43 @@ func TestNoKeeper(t *testing.T) {
 	problemIn(t, rs, body, 501)
 }
 
-// An answer that cannot be stored is not given: the request may come again.
+// An answer that cannot be stored is not given: the request may come again, and then
+// what it sends has the same id, so that the recipient can tell.
 func TestAnswerNotStored(t *testing.T) {
-	r, db := newSending(t, Options{})
-	r.online("juliet@example.org/balcony")
-	db.Close()
+	path := filepath.Join(t.TempDir(), "db")
+	db, err := store.Open(context.Background(), store.Options{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newSendingOn(t, db, Options{})
+	juliet := r.online("juliet@example.org/balcony")
+	db.Close() // as a crash would, after the message has been delivered
 	rs, body := r.with(http.MethodPost, "/messages", r.romeo, jsonType, hello, "Idempotency-Key", "k")
 	problemIn(t, rs, body, 503)
+	if rs.Header.Get("Retry-After") == "" {
+		t.Error("no Retry-After")
+	}
+	first := juliet.Take()
+	if len(first) != 1 {
+		t.Fatalf("%q", first)
+	}
+	if db, err = store.Open(context.Background(), store.Options{Path: path}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	if r.api.opts.Messages.Idempotency, err = idempotency.New(context.Background(), db, idempotency.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	r.api.opts.Messages.Delivery = nil
+	for range 2 {
+		rs, body = r.with(http.MethodPost, "/messages", r.romeo, jsonType, hello, "Idempotency-Key", "k")
+		if a := accepted(t, rs, body); a.ID != modtest.Parse(t, first[0]).ID {
+			t.Errorf("%s after %s", body, first[0])
+		}
+	}
+	if again := juliet.Take(); len(again) != 1 || again[0] != first[0] {
+		t.Errorf("%q after %q", again, first)
+	}
 }
 
 func TestDeliveryStatus(t *testing.T) {
