@@ -56,7 +56,7 @@ type Reply struct {
 // replies reads the stanzas in an answer. What cannot be sent is left out, and the
 // error says why.
 func (e *endpoint) replies(d *definition, ev *event.Event, rs response) ([]*stanza.Stanza, error) {
-	if ev.Stanza == nil || len(rs.body) == 0 {
+	if ev.Stanza == nil || len(rs.body) == 0 || d.Silent {
 		return nil, nil
 	}
 	st, err := stanza.ParseDocument(ev.Stanza)

@@ -14,21 +14,30 @@ import (
 // Asks tells whether an endpoint answers what is sent to one of our domains at once.
 func (s *Service) Asks(host string) bool { return s.asked(host) != nil }
 
-func (s *Service) asked(host string) *endpoint {
+// asked returns the endpoint that answers for a host: the one whose domain it is
+// before those that get its events among others.
+func (s *Service) asked(host string) (found *endpoint) {
 	for _, e := range *s.list.Load() {
-		if d := e.def.Load(); d.Sync && d.serves(host) && !e.gone.Load() {
+		d := e.def.Load()
+		if !d.Sync || d.Silent || e.gone.Load() || !d.serves(host) {
+			continue
+		}
+		if d.domains[host] {
 			return e
 		}
+		if found == nil {
+			found = e
+		}
 	}
-	return nil
+	return found
 }
 
 // Ask posts an event at once, outside the log and the outbox, to the endpoint that
 // answers for the event's host, and returns the stanzas that its response holds. ok
-// tells whether there is such an endpoint: one with Sync, whose Filter takes the
-// event. An iq request has exactly one answer. The error is a *stanza.Error for the
-// sender: remote-server-timeout when the endpoint gives no answer in time, or what its
-// status code stands for.
+// tells whether there is such an endpoint: one with Sync that is not Silent, and whose
+// Filter takes the event. An iq request has exactly one answer. The error is a
+// *stanza.Error for the sender: remote-server-timeout when the endpoint gives no answer
+// in time, or what its status code stands for.
 //
 // ev gets a number and a time if it has none. Ask waits, for as long as ctx and the
 // endpoint's Timeout let it.

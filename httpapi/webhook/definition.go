@@ -39,6 +39,9 @@ type Endpoint struct {
 	// Sync says that iq requests are posted at once and answered by the response
 	// (Service.Ask), instead of being posted like other events.
 	Sync bool
+	// Silent says that its answers are not looked at: it learns what it is posted, and
+	// speaks for nobody.
+	Silent bool
 	// AllowPrivate lets the URL lead into private networks and to this machine, but
 	// never to link-local addresses.
 	AllowPrivate bool
@@ -170,7 +173,7 @@ func (d *definition) takes(ev *event.Event) bool {
 	switch {
 	case ev.Type == event.Test:
 		return false // Try posts it where it is to go
-	case ev.Type == event.IQ && d.Sync:
+	case ev.Type == event.IQ && d.Sync && !d.Silent:
 		return false // Ask does
 	case len(d.domains) > 0 || len(d.Watch) > 0:
 		if !d.domains[ev.Host] && !slices.ContainsFunc(d.Watch, func(p jid.Pattern) bool {

@@ -117,6 +117,27 @@ func TestFormats(t *testing.T) {
 	}
 }
 
+// A silent endpoint hears and does not speak.
+func TestSilent(t *testing.T) {
+	for _, tt := range []struct {
+		silent  bool
+		domains []string
+		want    int
+	}{{false, nil, 1}, {true, nil, 0}, {true, []string{"gw.example.org"}, 0}} {
+		s := modtest.New(t)
+		w, stop := start(t, s, Endpoint{URL: "https://app.example/", Silent: tt.silent, Sync: true, Domains: tt.domains}, Options{Transport: &carrier{}})
+		e := w.find("app")
+		list, err := e.replies(e.def.Load(), asking(t, greet), response{code: 200, media: "text/plain", body: []byte("hello")})
+		if err != nil || len(list) != tt.want {
+			t.Errorf("%+v: %d answers, %v", tt, len(list), err)
+		}
+		if w.Asks("gw.example.org") == tt.silent || e.def.Load().takes(asking(t, version)) != tt.silent {
+			t.Errorf("%+v: requests are asked", tt)
+		}
+		stop()
+	}
+}
+
 // A full outbox of a watching endpoint drops events and refuses nothing; that of a
 // gateway refuses what is sent to it, and no other endpoint has half of it.
 func TestFullApart(t *testing.T) {

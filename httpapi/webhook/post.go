@@ -223,7 +223,7 @@ func (e *endpoint) post(ctx context.Context, d *definition, it *item, tell func(
 	if err == errTooLarge {
 		e.service.log.Warn("the answer of a webhook is too large to be read", "webhook", e.name, "id", ev.ID())
 	}
-	if len(rs.body) == 0 {
+	if len(rs.body) == 0 || d.Silent {
 		e.mail.put(o)
 		return
 	}

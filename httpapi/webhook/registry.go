@@ -320,6 +320,7 @@ type stored struct {
 	Rooms        []string     `json:"rooms,omitempty"`
 	Format       event.Format `json:"format"`
 	Sync         bool         `json:"sync,omitempty"`
+	Silent       bool         `json:"silent,omitempty"`
 	AllowPrivate bool         `json:"allow_private,omitempty"`
 	Timeout      int64        `json:"timeout_ms"`
 	GiveUpAfter  int64        `json:"give_up_after_ms"`
@@ -329,7 +330,7 @@ type stored struct {
 func (d *definition) stored() stored {
 	c := stored{
 		URL: d.URL, Keys: d.Keys, Domains: d.Domains, Types: d.Filter.Types, Hosts: d.Filter.Hosts, Format: d.Format, Sync: d.Sync,
-		AllowPrivate: d.AllowPrivate, Timeout: d.Timeout.Milliseconds(), GiveUpAfter: d.GiveUpAfter.Milliseconds(), Concurrency: d.Concurrency,
+		Silent: d.Silent, AllowPrivate: d.AllowPrivate, Timeout: d.Timeout.Milliseconds(), GiveUpAfter: d.GiveUpAfter.Milliseconds(), Concurrency: d.Concurrency,
 	}
 	for _, p := range d.Watch {
 		c.Watch = append(c.Watch, p.String())
@@ -345,7 +346,7 @@ func (d *definition) stored() stored {
 
 func (c *stored) endpoint(name string) (Endpoint, error) {
 	e := Endpoint{
-		Name: name, URL: c.URL, Keys: c.Keys, Domains: c.Domains, Format: c.Format, Sync: c.Sync, AllowPrivate: c.AllowPrivate,
+		Name: name, URL: c.URL, Keys: c.Keys, Domains: c.Domains, Format: c.Format, Sync: c.Sync, Silent: c.Silent, AllowPrivate: c.AllowPrivate,
 		Timeout: time.Duration(c.Timeout) * time.Millisecond, GiveUpAfter: time.Duration(c.GiveUpAfter) * time.Millisecond,
 		Concurrency: c.Concurrency, Filter: event.Filter{Types: c.Types, Hosts: c.Hosts},
 	}

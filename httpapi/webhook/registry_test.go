@@ -70,7 +70,7 @@ func TestPut(t *testing.T) {
 				Types: []event.Type{event.Message, event.IQ}, Hosts: []string{"SMS.example.org", "example.org"},
 				JIDs: []jid.Pattern{jid.MustPattern("+49*@sms.example.org")}, Rooms: []jid.JID{jid.Must("room@rooms.example.org")},
 			},
-			Format: event.XML, Sync: true, AllowPrivate: true, Timeout: 3 * time.Second, GiveUpAfter: time.Hour, Concurrency: 7,
+			Format: event.XML, Sync: true, Silent: true, AllowPrivate: true, Timeout: 3 * time.Second, GiveUpAfter: time.Hour, Concurrency: 7,
 		}
 		first, made, err := w.Put(ctx, e, NoVersion)
 		if err != nil || !strings.HasPrefix(made, "whsec_") || first.Version != 1 || first.Fixed || len(first.Keys) != 1 || first.Keys[0].Scheme != HMAC {
