@@ -22,6 +22,7 @@ const (
 	nsRegister   = "jabber:iq:register"
 	nsGateway    = "jabber:iq:gateway"
 	nsCommands   = "http://jabber.org/protocol/commands"
+	nsEscaping   = `jid\20escaping` // XEP-0106 §6
 
 	capsNode = "urn:x-trivium:gateway"
 )
@@ -43,7 +44,8 @@ func (g *Gateway) describe(address jid.JID, p *Profile) *description {
 		out.features = append(out.features, c.features()...)
 	} else {
 		out.category, out.typ, out.name = "gateway", d.Type, d.Name // XEP-0100 §4.1.1
-		out.features = append(out.features, nsGateway)
+		// XEP-0106 §6: clients that do not find it ask with jabber:iq:gateway, or not at all.
+		out.features = append(out.features, nsGateway, nsEscaping)
 		if d.Registration != nil {
 			out.features = append(out.features, nsRegister, nsCommands)
 		}

@@ -156,7 +156,7 @@ func TestDisco(t *testing.T) {
 		<field var='markers' type='boolean'><value>0</value></field>%s</x>`
 	if diff := modtest.Diff(result(chamber, `<query xmlns='http://jabber.org/protocol/disco#info'><identity category='gateway' type='sms' name='Text messages'/>`+
 		feature("http://jabber.org/protocol/disco#info", "http://jabber.org/protocol/disco#items", "urn:xmpp:ping", "http://jabber.org/protocol/caps",
-			"jabber:iq:gateway", "jabber:iq:register", "http://jabber.org/protocol/commands", "jabber:iq:version")+
+			"jabber:iq:gateway", `jid\20escaping`, "jabber:iq:register", "http://jabber.org/protocol/commands", "jabber:iq:version")+
 		fmt.Sprintf(form, 160, 0, 1, `<field var='media' type='text-multi'><value>image/*</value></field>`)+`</query>`), got); diff != "" {
 		t.Fatal(diff, got)
 	}
