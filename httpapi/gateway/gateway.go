@@ -315,7 +315,40 @@ func (r *Registry) Register(h *module.Host) error {
 		}
 		return kit.Purge(tx, account)
 	})
+	d, others := h.Disco(), h.Disco().Items
+	d.Items = func(ctx context.Context, host string) []module.Item {
+		var items []module.Item
+		if others != nil {
+			items = others(ctx, host)
+		}
+		for _, g := range r.all() {
+			if item, ok := g.item(host, h.Hosts); ok {
+				items = append(items, item)
+			}
+		}
+		return items
+	}
 	return nil
+}
+
+// item is what a virtual host says of the gateway to those who look for one: the host
+// whose domain it is under, or every host if it is under none. Gateways for certain
+// users are told of where these are.
+func (g *gateway) item(host string, hosts []string) (module.Item, bool) {
+	under := func(h string) bool { return strings.HasSuffix(g.domain, "."+h) }
+	if !under(host) && slices.ContainsFunc(hosts, under) {
+		return module.Item{}, false
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	admits := func(text string) bool {
+		p, err := jid.ParsePattern(text)
+		return err == nil && p.Domain() == host
+	}
+	if len(g.def.Users) > 0 && !slices.ContainsFunc(g.def.Users, admits) {
+		return module.Item{}, false
+	}
+	return module.Item{JID: g.Domain(), Name: g.def.Name}, true
 }
 
 func (r *Registry) all() []*gateway {
