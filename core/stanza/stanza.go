@@ -265,6 +265,7 @@ func (st *Stanza) adopt(inner []byte, limits wire.Limits) error {
 	var sc wire.Scanner
 	limits.Bytes = max(limits.Bytes, len(wrapped)+1) // the wrapper does not count
 	sc.Reset(wire.Document, limits)
+	defer sc.Reset(wire.Document, wire.Limits{}) // gives memory back
 	kind, n, err := sc.Next(wrapped)
 	if err != nil {
 		return err

@@ -19,7 +19,10 @@ func connector(path string, durable, readOnly bool) (driver.Connector, error) {
 		// A small page cache each: behind it is the kernel's.
 		pragmas = append(pragmas, "query_only(1)", "cache_size(-4000)")
 	} else {
-		pragmas = append(pragmas, "journal_mode(WAL)", "journal_size_limit(67108864)", "cache_size(-16000)")
+		pragmas = append(pragmas, "journal_mode(WAL)", "journal_size_limit(67108864)", "cache_size(-16000)",
+			// 32 MiB: with the default of 4 the same pages are copied home again and again
+			// while many small commits come.
+			"wal_autocheckpoint(8000)")
 		if durable {
 			// NORMAL would lose acknowledged commits at power loss.
 			pragmas = append(pragmas, "synchronous(FULL)")

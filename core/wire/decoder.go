@@ -61,6 +61,13 @@ type Decoder struct {
 	attrs []TokenAttr
 	raw   []rawAttr // of the current tag
 	empty bool      // the end of an empty-element tag is due
+
+	room struct { // what most input needs of the slices
+		open  [4]openElement
+		scope [4]TokenDecl
+		attrs [4]TokenAttr
+		raw   [4]rawAttr
+	}
 }
 
 // rawAttr is an attribute as written.
@@ -76,6 +83,7 @@ type openElement struct {
 // declarations in force around in, innermost last.
 func NewDecoder(in, space string, scope ...TokenDecl) *Decoder {
 	d := &Decoder{in: in}
+	d.open, d.scope, d.attrs, d.raw = d.room.open[:0], d.room.scope[:0], d.room.attrs[:0], d.room.raw[:0]
 	d.scope = append(append(d.scope, TokenDecl{Name: space}), scope...)
 	return d
 }
