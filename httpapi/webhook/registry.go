@@ -287,6 +287,21 @@ func (s *Service) Up(host string) (has, up bool) {
 	return has, up
 }
 
+// Takes tells whether events of a type that concern one of our domains are posted
+// anywhere. Those that are answered at once (Asks) are not.
+func (s *Service) Takes(host string, t event.Type) bool {
+	for _, e := range *s.list.Load() {
+		d := e.def.Load()
+		if e.gone.Load() || !d.serves(host) || t == event.IQ && d.Sync && !d.Silent {
+			continue
+		}
+		if len(d.Filter.Types) == 0 || slices.Contains(d.Filter.Types, t) {
+			return true
+		}
+	}
+	return false
+}
+
 // OnState adds a function that is called when what Up tells of a host may have
 // changed. It must not block, nor change endpoints.
 func (s *Service) OnState(f func(host string, up bool)) {

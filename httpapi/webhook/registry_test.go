@@ -346,3 +346,27 @@ func TestBreaker(t *testing.T) {
 		}
 	})
 }
+
+// TestServiceTakes: what Takes says of a domain before an event comes.
+func TestServiceTakes(t *testing.T) {
+	registry(t, &carrier{}, func(s *modtest.Server, restart func() *Service, _ watchers) {
+		w := restart()
+		if !w.Takes("gw.example.org", event.IQ) || w.Takes("other.example.org", event.IQ) {
+			t.Error("of an endpoint without types")
+		}
+		put := func(c Endpoint) {
+			c.Name, c.URL, c.Domains = "more", "https://app.example/more", []string{"sms.example.org"}
+			if _, _, err := w.Put(context.Background(), c, AnyVersion); err != nil {
+				t.Fatal(err)
+			}
+		}
+		put(Endpoint{Filter: event.Filter{Types: []event.Type{event.Message}}})
+		if !w.Takes("sms.example.org", event.Message) || w.Takes("sms.example.org", event.IQ) {
+			t.Error("of an endpoint for messages")
+		}
+		put(Endpoint{Sync: true})
+		if w.Takes("sms.example.org", event.IQ) || !w.Takes("sms.example.org", event.Presence) {
+			t.Error("of an endpoint that answers requests at once")
+		}
+	})
+}
