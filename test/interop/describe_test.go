@@ -22,6 +22,7 @@ type description struct {
 	REST      string `json:"rest"`       // base URL; messages are POSTed to REST + "/messages"
 	Token     string `json:"token"`      // bearer token for REST
 	Sender    string `json:"sender"`     // bare JID that the token sends as
+	Admin     string `json:"admin"`      // bearer token that may administer the server; empty with a stand-in
 	CA        string `json:"ca"`         // file with the PEM certificate to trust
 	OtherCA   string `json:"other_ca"`   // file with a CA that did not sign the server's certificate
 	Origin    string `json:"origin"`     // the one web origin that the server admits

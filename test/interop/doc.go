@@ -21,6 +21,13 @@
 // Converse.js on WebSocket is reloaded, and logs in with nothing left in its
 // browser's stores: the conversation must stand on the page again.
 //
+// TestBridge is about the bridge between XMPP and programs. Both ends are software of
+// others: slixmpp, profanity and Converse.js are users of gateway domains whose
+// program is a reader of the event stream; webhooks are verified by the reference
+// libraries of Standard Webhooks and by PyNaCl and node:crypto; httpx-sse and the
+// package eventsource read the event stream over connections that are cut; clients
+// are generated from the server's OpenAPI document, compiled, and used.
+//
 // setup.sh installs the clients. A missing one is a failure, not a skip; only
 // TRIVIUM_INTEROP=off turns the package off. With TRIVIUM_INTEROP=prosody the
 // same scripts run against Debian's Prosody, which shows that a failure seen

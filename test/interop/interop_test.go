@@ -88,6 +88,9 @@ func runAll(m *testing.M) (code int, err error) {
 	for _, c := range clients() {
 		names = append(names, c.name)
 	}
+	for _, c := range bridgeClients() {
+		names = append(names, c.name)
+	}
 	for _, c := range survivors() {
 		names = append(names, c.name)
 	}
@@ -111,7 +114,7 @@ func installed() error {
 			missing = append(missing, err)
 		}
 	}
-	for _, module := range []string{"@xmpp/client", "stanza", "strophe.js", "converse.js", "playwright-core"} {
+	for _, module := range []string{"@xmpp/client", "stanza", "strophe.js", "converse.js", "playwright-core", "eventsource", "standardwebhooks", "openapi-fetch"} {
 		if _, err := os.Stat(filepath.Join("node", "node_modules", module)); err != nil {
 			missing = append(missing, err)
 		}

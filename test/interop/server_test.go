@@ -138,17 +138,28 @@ func startTrivium(ctx context.Context, dir string, clients []string) (*server, e
 			return nil, errors.Join(err, s.stop())
 		}
 	}
-	add := exec.CommandContext(ctx, binary, "token", "add", s.desc.Sender, "--config", config)
-	out, err := add.Output()
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("trivium token add: %w", err), s.stop())
+	for _, t := range []struct {
+		token *string
+		scope []string
+	}{{&s.desc.Token, []string{s.desc.Sender}}, {&s.desc.Admin, []string{"--admin", "*", "--name", "operator"}}} {
+		if *t.token, err = newToken(ctx, binary, config, t.scope...); err != nil {
+			return nil, errors.Join(err, s.stop())
+		}
 	}
-	fields := strings.Fields(string(out)) // the token is the last word printed
-	if len(fields) == 0 {
-		return nil, errors.Join(errors.New("trivium token add printed no token"), s.stop())
-	}
-	s.desc.Token = fields[len(fields)-1]
 	return s, nil
+}
+
+// newToken makes a token through the command line and returns its secret.
+func newToken(ctx context.Context, binary, config string, scope ...string) (string, error) {
+	out, err := exec.CommandContext(ctx, binary, append([]string{"token", "add", "--config", config}, scope...)...).Output()
+	if err != nil {
+		return "", fmt.Errorf("trivium token add: %w", err)
+	}
+	fields := strings.Fields(string(out)) // the secret is the last word printed
+	if len(fields) == 0 {
+		return "", errors.New("trivium token add printed no token")
+	}
+	return fields[len(fields)-1], nil
 }
 
 func triviumConfig(s *server) string {

@@ -20,8 +20,9 @@ if [ -n "$missing" ]; then
 	DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends $missing
 fi
 
-# 2. slixmpp and aioxmpp, in a virtual environment of their own. aioxmpp reads
-# certificates with a function that pyOpenSSL has dropped since.
+# 2. slixmpp, aioxmpp and what programs at the other end use, in a virtual
+# environment of their own. aioxmpp reads certificates with a function that pyOpenSSL
+# has dropped since.
 if ! cmp -s python/requirements.txt "$venv/requirements.txt"; then
 	rm -rf "$venv"
 	mkdir -p "$root/.cache"

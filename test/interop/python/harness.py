@@ -51,13 +51,13 @@ class Step:
 
 
 @contextlib.asynccontextmanager
-async def step(name):
+async def step(name, timeout=STEP_TIMEOUT):
     """Reports the block's outcome; a failure does not end the script."""
     global failures
     logging.info("===== %s", name)
     result, ok = Step(), True
     try:
-        async with asyncio.timeout(STEP_TIMEOUT):
+        async with asyncio.timeout(timeout):
             yield result
     except Exception as e:  # whatever went wrong, the step has failed
         traceback.print_exc()
@@ -142,10 +142,10 @@ class Client(ClientXMPP):
         if self.is_connected():
             await self.disconnect()
 
-    async def expect(self, match, what):
+    async def expect(self, match, what, timeout=STEP_TIMEOUT - 5):
         """Returns, and takes out of the inbox, the first stanza that matches."""
         try:
-            async with asyncio.timeout(STEP_TIMEOUT - 5):
+            async with asyncio.timeout(timeout):
                 while True:
                     for i, stanza in enumerate(self.inbox):
                         if match(stanza):
@@ -159,10 +159,11 @@ class Client(ClientXMPP):
     async def message(self, match, what="message"):
         return await self.expect(lambda s: s.name == "message" and match(s), what)
 
-    async def presence(self, type_, bare, what=None):
+    async def presence(self, type_, bare, what=None, timeout=STEP_TIMEOUT - 5):
         return await self.expect(
             lambda s: s.name == "presence" and s.xml.get("type") == type_ and s["from"].bare == bare,
             what or f"presence {type_ or 'available'} from {bare}",
+            timeout,
         )
 
     async def push(self, bare, subscription=None, ask=None):
