@@ -110,6 +110,7 @@ type API struct {
 	ids       requestIDs
 	limits    *limiters
 	edits     stripes // of resources that are read, compared and replaced
+	open      held    // streams of tokens
 
 	Stats Stats
 }

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"slices"
@@ -141,7 +142,15 @@ func (c *call) getEvents() (any, error) {
 		c.w.WriteHeader(http.StatusOK)
 		return answered{}, nil
 	}
-	c.opts.Events.Serve(c.w, c.r, *f, format, after)
+	end, ok := c.open.begin(c.token.ID, maxOpen)
+	if !ok {
+		return nil, problem(http.StatusTooManyRequests, "The token has too many streams open.")
+	}
+	defer end()
+	stream := *c.opts.Events
+	stream.Serving = c.serving(f)
+	stream.Allowed = func(ctx context.Context) bool { return c.stillGood(ctx, c.r) }
+	stream.Serve(c.w, c.r, *f, format, after)
 	return answered{}, nil
 }
 
@@ -220,20 +229,35 @@ func (c *call) speaksFor(domain string) bool {
 }
 
 // resumed notes how far a gateway is that comes back: what it has the id of it has
-// got. A filter by address is that of somebody who sees a part.
+// got.
 func (c *call) resumed(f *event.Filter) error {
 	seq, ok := event.ParseID(c.r.Header.Get("Last-Event-ID"))
-	if !ok || seq > c.opts.Events.Log.Last() || len(f.JIDs) > 0 || len(f.Rooms) > 0 {
+	if !ok || seq > c.opts.Events.Log.Last() {
 		return nil
 	}
-	for _, host := range f.Hosts {
-		if c.speaksFor(host) {
-			if err := c.opts.Events.Log.Ack(c.r.Context(), gateway.Consumer(host), seq); err != nil {
-				return err
-			}
+	for _, host := range c.serving(f) {
+		if err := c.opts.Events.Log.Ack(c.r.Context(), gateway.Consumer(host), seq); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// serving are the gateway domains whose program reads a stream: it takes all messages
+// that come for them and speaks for them. Somebody else who looks on does not make a
+// gateway that is down seem up.
+func (c *call) serving(f *event.Filter) []string {
+	hosts := []string{}
+	if len(f.JIDs) > 0 || len(f.Rooms) > 0 || len(f.Types) > 0 && !slices.Contains(f.Types, event.Message) {
+		return hosts // a part of it
+	}
+	for _, name := range f.Hosts {
+		host, err := jid.New("", name, "")
+		if err == nil && c.speaksFor(name) && c.token.MayRead(host) && !slices.Contains(hosts, name) {
+			hosts = append(hosts, name)
+		}
+	}
+	return hosts
 }
 
 func (c *call) eventPage(f *event.Filter, after int64) (any, error) {

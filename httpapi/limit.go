@@ -5,6 +5,7 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/maypok86/otter/v2"
@@ -19,6 +20,36 @@ const (
 	limitedTokens = 16384
 	limiterIdle   = time.Minute
 )
+
+// maxOpen is how many streams of events one token may have open.
+const maxOpen = 1000
+
+// held counts what tokens hold open. It is safe for concurrent use; the zero value is
+// ready.
+type held struct {
+	mu sync.Mutex
+	n  map[string]int
+}
+
+// begin counts one more, unless the token holds most already. end is called once.
+func (h *held) begin(token string, most int) (end func(), ok bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.n[token] >= most {
+		return nil, false
+	}
+	if h.n == nil {
+		h.n = map[string]int{}
+	}
+	h.n[token]++
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.n[token]--; h.n[token] == 0 {
+			delete(h.n, token)
+		}
+	}, true
+}
 
 // limiters count the requests of tokens. They are safe for concurrent use.
 type limiters struct {

@@ -9,12 +9,14 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"os"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/validation"
 	"github.com/go-chi/chi/v5"
 
 	"trivium/core/admin"
@@ -253,7 +255,9 @@ func (c *call) checkQuery(params []*huma.Param) (url.Values, error) {
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		i := slices.IndexFunc(params, func(p *huma.Param) bool { return p.Name == name })
 		if i < 0 {
-			faults = append(faults, Fault{"query", "has a parameter that is not known"})
+			if unknown := (Fault{"query", "has a parameter that is not known"}); !slices.Contains(faults, unknown) {
+				faults = append(faults, unknown)
+			}
 			continue
 		}
 		s := params[i].Schema
@@ -301,15 +305,28 @@ func (a *API) validate(at string, s *huma.Schema, v any) (faults []Fault) {
 	huma.Validate(a.schemas, s, path, huma.ModeWriteToServer, v, res)
 	for _, err := range res.Errors {
 		var d *huma.ErrorDetail
-		if errors.As(err, &d) { // never its value
-			faults = append(faults, Fault{d.Location, d.Message})
+		if !errors.As(err, &d) {
+			continue
+		}
+		f := Fault{d.Location, d.Message} // never its value
+		if d.Message == validation.MsgUnexpectedProperty {
+			f = Fault{at, "has a member that is not known"} // nor its name, which is the request's own
+		}
+		if !slices.Contains(faults, f) {
+			faults = append(faults, f)
+		}
+		if len(faults) == maxFaults {
+			return faults
 		}
 	}
 	if len(faults) == 0 {
 		faults = a.exact(at, s, v, nil)
 	}
-	return faults
+	return faults[:min(len(faults), maxFaults)]
 }
+
+// maxFaults is how much one answer complains of.
+const maxFaults = 32
 
 // exact finds what the validator and encoding/json do not mind, and JSON Schema
 // does: members in other letters than those of the schema, and null where a member
@@ -388,6 +405,7 @@ func (a *API) readBodyOf(w http.ResponseWriter, r *http.Request) ([]byte, error)
 		return nil, tooLarge
 	}
 	limited := http.MaxBytesReader(w, r.Body, a.opts.MaxBody)
+	hurry(w, a.opts.MaxBody)
 	var raw []byte
 	var err error
 	if packed {
@@ -399,11 +417,14 @@ func (a *API) readBodyOf(w http.ResponseWriter, r *http.Request) ([]byte, error)
 	switch {
 	case errors.As(err, &large), errors.Is(err, errLarge):
 		return nil, tooLarge
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, readProblem(w, err)
 	case err != nil && packed:
 		return nil, problem(http.StatusBadRequest, "The body is not gzip, or ended early.")
 	case err != nil:
 		return nil, problem(http.StatusBadRequest, "The request ended early.")
 	}
+	relax(w)
 	return raw, nil
 }
 

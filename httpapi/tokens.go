@@ -36,7 +36,7 @@ type TokenSecret struct {
 type NewToken struct {
 	Name   string  `json:"name,omitempty" maxLength:"100" format:"line" doc:"For people."`
 	Scopes []Scope `json:"scopes" nullable:"false" minItems:"1" maxItems:"256" doc:"What it may do: send:PATTERN, read:PATTERN, admin:HOST or admin:*. The token that makes it must be able to do all of that itself." example:"[\"send:sms.example.org\",\"read:sms.example.org\"]"`
-	Life   int     `json:"expires_in,omitempty" minimum:"1" maximum:"3153600000" doc:"After how many seconds it ends; absent: never."`
+	Life   int     `json:"expires_in,omitempty" minimum:"1" maximum:"3153600000" doc:"After how many seconds it ends; absent: never. Not after the token that makes it."`
 	Rate   int     `json:"rate,omitempty" minimum:"0" maximum:"1000000" doc:"Requests a second; 0: as the server is configured."`
 }
 
@@ -155,6 +155,9 @@ func (c *call) createToken() (any, error) {
 	if !c.governs(scopes) {
 		return nil, noScope(c.w, "The token may not do all that the new one is to do.", scopes)
 	}
+	if err := c.outlived(in.Life); err != nil {
+		return nil, err
+	}
 	args["scope"] = strings.Join(strings.Fields(scopes.String()), "\n")
 	if in.Life > 0 {
 		args["expires"] = time.Now().Add(time.Duration(in.Life) * time.Second).UTC().Format(time.RFC3339Nano)
@@ -171,6 +174,16 @@ func (c *call) createToken() (any, error) {
 		return nil, err
 	}
 	return &outcome{value: secret, location: "/tokens/" + segment(secret.ID)}, nil
+}
+
+// outlived refuses a new token that would go on when the one that makes it has ended:
+// the end would be none. life is in seconds, 0 for ever.
+func (c *call) outlived(life int) error {
+	end := c.token.Expires
+	if end.IsZero() || life > 0 && !time.Now().Add(time.Duration(life)*time.Second).After(end) {
+		return nil
+	}
+	return unfit("body.expires_in", "is later than the end of the token that makes it")
 }
 
 // secretOf reads what the operations return.
@@ -195,6 +208,9 @@ func (c *call) rotateToken() (any, error) {
 	t, err := c.tokenInPath()
 	if err != nil {
 		return nil, err
+	}
+	if t.ID != c.token.ID && !c.token.Expires.IsZero() && (t.Expires.IsZero() || t.Expires.After(c.token.Expires)) {
+		return nil, noScope(c.w, "The token ends before the one that it would get the secret of.")
 	}
 	out, err := c.operate("token rotate", admin.Args{"id": t.ID})
 	if err != nil {
