@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humachi"
@@ -30,6 +31,9 @@ type writer struct {
 func (w *writer) Header() http.Header         { return w.header }
 func (w *writer) Write(b []byte) (int, error) { return len(b), nil }
 func (w *writer) WriteHeader(code int)        { w.status = code }
+
+// SetReadDeadline is what a connection has: to find none would cost more.
+func (w *writer) SetReadDeadline(time.Time) error { return nil }
 
 const draft = `{"to":"juliet@example.org","body":"` + "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789" + `"}`
 

@@ -146,7 +146,7 @@ func (rq *request) draft(s *Submission) ([]letter, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []letter{{st, s.Track}}, nil
+	return rq.letter(st, s.Track), nil
 }
 
 // sender is who sends: the address in the request, or the token's only one.
@@ -173,7 +173,7 @@ func (rq *request) one(st *stanza.Stanza, err error) ([]letter, error) {
 	if st.ID == "" && st.Kind == stanza.Message && st.Type != stanza.TypeError {
 		st.ID = rq.id()
 	}
-	return []letter{{st: st}}, nil
+	return rq.letter(st, false), nil
 }
 
 func defaultSender(token *auth.Token) (jid.JID, error) {

@@ -72,6 +72,13 @@ type request struct {
 	body  []byte // nil where it is read piece by piece
 	claim *idempotency.Claim
 	made  int // how many ids were made
+	only  [1]letter
+}
+
+// letter returns a list of one.
+func (rq *request) letter(st *stanza.Stanza, track bool) []letter {
+	rq.only[0] = letter{st, track}
+	return rq.only[:]
 }
 
 // id makes an id for a stanza that has none. With a key it is always the same.
@@ -267,7 +274,7 @@ type job struct {
 
 // send begins to send a letter. The claim, which may be nil, is the job's from now on.
 func (rq *request) send(ctx context.Context, l *letter, claim *idempotency.Claim) *job {
-	j := &job{api: rq.API, st: l.st, claim: claim, ended: make(chan struct{}, 1)}
+	j := &job{api: rq.API, st: l.st, claim: claim, ended: ends.Get().(chan struct{})}
 	j.message = rq.opts.Messages.Delivery.Begin(l.st, claim != nil || l.durable())
 	j.start(ctx)
 	return j
@@ -353,10 +360,15 @@ func (j *job) stored(err error) {
 
 func (j *job) end() { j.ended <- struct{}{} }
 
-// wait returns how the job has ended: nil when the message is accepted.
+// ends holds channels for job.ended that are empty and nobody sends to any more.
+var ends = sync.Pool{New: func() any { return make(chan struct{}, 1) }}
+
+// wait returns how the job has ended: nil when the message is accepted. It is called
+// once.
 func (j *job) wait(ctx context.Context) *Problem {
 	select {
 	case <-j.ended: // the usual case: nobody had to wait
+		ends.Put(j.ended)
 		return j.problem
 	default:
 	}
