@@ -311,9 +311,9 @@ func (c *call) endRegistration() (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = c.opts.Gateways.Unregister(context.WithoutCancel(c.r.Context()), r.Domain, user)
+	err = gatewayProblem(c.opts.Gateways.Unregister(context.WithoutCancel(c.r.Context()), r.Domain, user))
 	c.audit("gateway unregister", user.String(), map[string]string{"domain": r.Domain}, err)
-	return nil, gatewayProblem(err)
+	return nil, err
 }
 
 // among reads an address in the query.

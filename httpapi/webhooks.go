@@ -411,7 +411,7 @@ func (c *call) replay() (_ any, err error) {
 		to, _ := event.ParseID(in.To)
 		more, err = c.opts.Webhooks.ReplayRange(ctx, i.Endpoint.Name, from, to)
 	}
-	c.audit("webhook replay", i.Endpoint.Name, map[string]string{"ids": strings.Join(plain(in.IDs), " "), "from": in.From, "to": in.To}, err)
+	c.audit("webhook replay", i.Endpoint.Name, map[string]string{"ids": strings.Join(plain(in.IDs), " "), "from": in.From, "to": in.To}, hookProblem(err))
 	if err != nil {
 		return nil, hookProblem(err)
 	}

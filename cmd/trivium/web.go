@@ -183,6 +183,7 @@ func (w *web) handler(l config.Listener) http.Handler {
 	}
 	if has("rest") {
 		r.Route(apiPrefix, w.api.Mount)
+		r.Handle("/api/docs", w.api.Docs(apiPrefix))
 	}
 	if has("upload") && w.uploads != nil {
 		w.uploads.Mount(r)
