@@ -87,7 +87,7 @@ func Default() *Config {
 		StreamManagement: StreamManagement{Resume: 5 * time.Minute, Unacknowledged: 5000, Promise: true},
 		Archive:          Archive{Default: "always", PageLimit: 250, Search: true},
 		Upload:           Upload{Enabled: true, MaxSize: 100 << 20, Quota: 1 << 30, MaxFiles: 10000, MaxTotal: 10 << 30},
-		REST:             REST{MaxBody: 1 << 20, Rate: 0, JWT: defaultRESTJWT()},
+		REST:             REST{MaxBody: 1 << 20, Rate: 0, Origins: []string{}, JWT: defaultRESTJWT()},
 		Gateways:         []Gateway{},
 		Webhooks:         []Webhook{},
 		Metrics:          Metrics{Enabled: true},

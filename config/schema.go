@@ -373,6 +373,9 @@ type REST struct {
 	// Requests a second with one token in the long run, if the token has no rate of
 	// its own.
 	Rate int `yaml:"rate" range:"1..1000000" zero:"no limit"`
+	// Web origins whose pages may use the interface (CORS): https://admin.example.org,
+	// or "*". None by default: programs need no permission, pages do.
+	Origins []string `yaml:"origins"`
 	// Access tokens of OAuth 2.0 that are JSON Web Tokens (RFC 9068), taken besides
 	// those of trivium token. Their claim scope says what they allow, as in
 	// send:shop@example.org. Without keys, none are taken.

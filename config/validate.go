@@ -105,6 +105,7 @@ func (d *decoder) validate(c *Config) {
 	}
 	d.validateOrigins("websocket.origins", c.WebSocket.Origins)
 	d.validateOrigins("bosh.origins", c.BOSH.Origins)
+	d.validateOrigins("rest.origins", c.REST.Origins)
 	d.validateRESTJWT(c, "rest.jwt", &c.REST.JWT)
 	d.unique("sasl.mechanisms", c.SASL.Mechanisms)
 	for i := range c.Hosts {

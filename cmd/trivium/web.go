@@ -69,7 +69,7 @@ func newWeb(e *engine) (*web, error) {
 		sends.Uploads = w.uploads
 	}
 	w.api, err = httpapi.New(httpapi.Options{
-		Router: e.core.Router, Auth: e.users, Exists: e.core.Exists, MaxBody: int64(cfg.REST.MaxBody), Limits: afterLogin(cfg), Rate: cfg.REST.Rate,
+		Router: e.core.Router, Auth: e.users, Exists: e.core.Exists, MaxBody: int64(cfg.REST.MaxBody), Limits: afterLogin(cfg), Rate: cfg.REST.Rate, Origins: cfg.REST.Origins,
 		Hosts: e.core.Hosts(), Ask: e.core.Modules.Ask, Archive: e.features.Archive, Figures: e.core.Modules.Figures(), Store: e.db,
 		Events:   &event.Stream{Log: e.events, Encoder: &event.Encoder{}, Stop: w.stopping},
 		Webhooks: e.webhooks, Gateways: e.gateways, Uploads: w.uploads, Operations: &e.admin, Messages: sends,
