@@ -2,8 +2,10 @@ package core
 
 import (
 	"context"
+	"os"
 	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
 	"time"
 )
 
@@ -15,13 +17,39 @@ const (
 	tidyMin  = 500 // logins that are worth it
 )
 
+// A heap that has little alive is collected every few milliseconds under load, for
+// the sake of some megabytes. roomMin is how much is allocated between collections at
+// least; with more alive than that, Go's own rule holds.
+const roomMin = 32 << 20
+
+// breathe returns what sets GOGC, which is 100, by what is alive.
+func breathe() func() {
+	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	set := 100
+	return func() {
+		metrics.Read(live)
+		percent := roomMin * 100 / int(max(live[0].Value.Uint64(), 2<<20))
+		percent = max(percent, 100)
+		if percent > set*5/4 || percent < set*4/5 {
+			debug.SetGCPercent(percent)
+			set = percent
+		}
+	}
+}
+
 // tidyMemory gives memory back to the system when a wave of logins has passed:
 // nobody has logged in for a tick, and a quarter of the sessions are new.
 func (s *Server) tidyMemory(ctx context.Context) {
 	tick := time.NewTicker(tidyTick)
 	defer tick.Stop()
+	adapt := func() {}
+	if os.Getenv("GOGC") == "" { // the operator knows better
+		defer debug.SetGCPercent(100)
+		adapt = breathe()
+	}
 	var tidied, before int64
 	for {
+		adapt()
 		select {
 		case <-ctx.Done():
 			return
