@@ -111,6 +111,7 @@ type API struct {
 	limits    *limiters
 	edits     stripes // of resources that are read, compared and replaced
 	open      held    // streams of tokens
+	asks      held    // requests of tokens that wait for their answers
 
 	Stats Stats
 }

@@ -21,8 +21,10 @@ const (
 	limiterIdle   = time.Minute
 )
 
-// maxOpen is how many streams of events one token may have open.
-const maxOpen = 1000
+const (
+	maxOpen = 1000 // streams of events that one token may have open
+	maxAsks = 500  // requests of one token that may wait for their answers
+)
 
 // held counts what tokens hold open. It is safe for concurrent use; the zero value is
 // ready.

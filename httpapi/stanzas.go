@@ -83,6 +83,11 @@ func (c *call) askIQ() (any, error) {
 	if in.Timeout > 0 {
 		wait = time.Duration(in.Timeout * float64(time.Second))
 	}
+	end, ok := c.asks.begin(c.token.ID, maxAsks)
+	if !ok {
+		return nil, problem(http.StatusTooManyRequests, "Too many requests of the token wait for their answers.")
+	}
+	defer end()
 	ctx, cancel := context.WithTimeout(c.r.Context(), wait)
 	defer cancel()
 	answer, err := c.opts.Ask(ctx, st)

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -283,4 +284,50 @@ func TestPresence(t *testing.T) {
 		t.Error(body)
 	}
 	state(fmt.Sprintf("/presence/%s", url.PathEscape("b@bots.example.org/x y")), `{"jid":"b@bots.example.org/x y","available":false,"resources":[]}`)
+}
+
+// Requests to somebody who does not answer are bounded, for each token.
+func TestAsksAreBounded(t *testing.T) {
+	silent := make(chan struct{})
+	asked := make(chan struct{}, maxAsks)
+	r := newREST(t, Options{Ask: func(ctx context.Context, st *stanza.Stanza) (*stanza.Stanza, error) {
+		if st.To.Local() == "juliet" {
+			return st.Result(nil), nil
+		}
+		asked <- struct{}{}
+		select {
+		case <-silent:
+		case <-ctx.Done():
+		}
+		return nil, context.DeadlineExceeded
+	}})
+	other := r.token("romeo@example.org")
+	token, err := r.users.CheckToken(t.Context(), r.romeo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range maxAsks - 1 { // as if they had come by as many connections
+		end, _ := r.api.asks.begin(token.ID, maxAsks)
+		defer end()
+	}
+	ask := func(token, to string) int {
+		rs, _ := r.call(http.MethodPost, "/api/v1/iq", token, jsonType, `{"to":"`+to+`","type":"get","payload":"<ping xmlns='urn:xmpp:ping'/>"}`)
+		return rs.StatusCode
+	}
+	done := make(chan int)
+	go func() { done <- ask(r.romeo, "a@bots.example.org") }()
+	<-asked
+	if got := ask(r.romeo, "juliet@example.org"); got != http.StatusTooManyRequests {
+		t.Errorf("one too many: %d", got)
+	}
+	if got := ask(other, "juliet@example.org"); got != http.StatusOK {
+		t.Errorf("another token: %d", got)
+	}
+	close(silent)
+	if got := <-done; got != http.StatusGatewayTimeout {
+		t.Errorf("no answer: %d", got)
+	}
+	if got := ask(r.romeo, "juliet@example.org"); got != http.StatusOK {
+		t.Errorf("after that: %d", got)
+	}
 }
