@@ -129,7 +129,7 @@ func (e *engine) build(ctx context.Context) error {
 			if e.deliveries, hookErr = delivery.New(ctx, s.Store, delivery.Options{Events: e.events, Logger: e.log}); hookErr != nil {
 				return nil
 			}
-			return append([]module.Module{recorder, e.deliveries, e.gateways, e.agents}, e.features.Modules()...)
+			return append([]module.Module{e.events, recorder, e.deliveries, e.gateways, e.agents}, e.features.Modules()...)
 		},
 	})
 	if err = errors.Join(err, hookErr); err != nil {

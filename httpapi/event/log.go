@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"trivium/core/module"
 	"trivium/core/router"
 	"trivium/core/store"
 )
@@ -267,4 +268,23 @@ type Status struct {
 func (l *Log) Status() Status {
 	pushed, _ := l.tail.count()
 	return Status{Events: l.base.Load() + pushed, Appended: pushed, Streams: l.streams.Load()}
+}
+
+// Register implements module.Module: operators see what Status tells.
+func (l *Log) Register(h *module.Host) error {
+	h.Figure(
+		module.Figure{
+			Name: "trivium.events.kept", Unit: "{event}", Level: true, Read: func() int64 { return l.Status().Events },
+			Text: "Events in the event log.",
+		},
+		module.Figure{
+			Name: "trivium.events.appended", Unit: "{event}", Read: func() int64 { return l.Status().Appended },
+			Text: "Events that were put into the event log.",
+		},
+		module.Figure{
+			Name: "trivium.events.streams", Unit: "{stream}", Level: true, Read: func() int64 { return l.Status().Streams },
+			Text: "Event streams that are connected.",
+		},
+	)
+	return nil
 }
