@@ -51,7 +51,7 @@ func (a *API) archiveRoutes() []route {
 			text("q", "Only messages with these words, where the server searches archives (XEP-0431).", "search"),
 			paging()[0],
 			text("after", "The id of a message: the page is behind it.", "archive-id"),
-			text("before", "The id of a message: the page is in front of it. Empty: the newest page.", "archive-id"),
+			text("before", "The id of a message: the page is in front of it, and of what `after` excludes. Empty: the newest page.", "archive-id"),
 		},
 		gives: ArchivePage{},
 		also: map[int]string{
@@ -87,12 +87,11 @@ func (c *call) queryArchive() (any, error) {
 		}
 	}
 	if c.args.Has("before") {
-		if c.args.Get("after") != "" {
-			return nil, badQuery("before", "does not go with after")
-		}
 		q.Page.Backwards, q.Page.Before = true, c.args.Get("before")
+		q.After = c.args.Get("after") // a bound, not where the page begins
+	} else {
+		q.Page.After = c.args.Get("after")
 	}
-	q.Page.After = c.args.Get("after")
 	res, err := c.opts.Archive.Query(c.r.Context(), account, q)
 	if err != nil {
 		return nil, err

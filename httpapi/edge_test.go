@@ -47,8 +47,15 @@ func TestRequestID(t *testing.T) {
 		id   string
 		kept bool
 	}{
-		{"abc-1_2.3:4", true}, {strings.Repeat("a", 64), true},
-		{"", false}, {"", false}, {strings.Repeat("a", 65), false}, {"a b", false}, {"a\"b", false}, {"ä", false}, {"<script>", false},
+		{"abc-1_2.3:4", true},
+		{strings.Repeat("a", 64), true},
+		{"", false},
+		{"", false},
+		{strings.Repeat("a", 65), false},
+		{"a b", false},
+		{"a\"b", false},
+		{"ä", false},
+		{"<script>", false},
 	} {
 		rs, _ := r.do(t, "POST", "/api/v1/messages", "", requestHeader, tt.id)
 		got := rs.Header.Get(requestHeader)
@@ -118,8 +125,13 @@ func TestCompression(t *testing.T) {
 		path, accept string
 		packed       bool
 	}{
-		{"/openapi.json", "*", true}, {"/openapi.json", "gzip;q=0", false}, {"/openapi.json", "*, gzip;q=0", false},
-		{"/openapi.json", "identity", false}, {"/nothing", "gzip", false}, {"/docs/", "gzip", false}, {"/docs/swagger-ui-bundle.js", "gzip", true},
+		{"/openapi.json", "*", true},
+		{"/openapi.json", "gzip;q=0", false},
+		{"/openapi.json", "*, gzip;q=0", false},
+		{"/openapi.json", "identity", false},
+		{"/nothing", "gzip", false},
+		{"/docs/", "gzip", false},
+		{"/docs/swagger-ui-bundle.js", "gzip", true},
 	} {
 		rs, body := r.do(t, "GET", "/api/v1"+tt.path, "", "Accept-Encoding", tt.accept)
 		if (rs.Header.Get("Content-Encoding") == "gzip") != tt.packed || strings.HasPrefix(body, "\x1f\x8b") != tt.packed {

@@ -482,14 +482,6 @@ func respond(w http.ResponseWriter, status int, media string, body []byte) {
 // jsonTypes is shared by all answers: nobody changes it.
 var jsonTypes = []string{jsonType}
 
-func writeJSON(w http.ResponseWriter, status int, v any) {
-	body, err := json.Marshal(v)
-	if err != nil {
-		panic(err) // strings and numbers
-	}
-	respond(w, status, jsonType, body)
-}
-
 // ownLength is up to where net/http finds out the length of an answer itself,
 // which costs less than telling it (http.ResponseWriter, Write).
 const ownLength = 2048

@@ -61,8 +61,12 @@ func TestWebhooks(t *testing.T) {
 		method, name, value string
 		status              int
 	}{
-		{"PUT", "If-None-Match", "*", 412}, {"PUT", "If-Match", `"x"`, 412}, {"PUT", "If-Match", tag, 200},
-		{"DELETE", "If-Match", `"x"`, 412}, {"DELETE", "If-Match", tag, 204}, {"DELETE", "If-Match", tag, 404},
+		{"PUT", "If-None-Match", "*", 412},
+		{"PUT", "If-Match", `"x"`, 412},
+		{"PUT", "If-Match", tag, 200},
+		{"DELETE", "If-Match", `"x"`, 412},
+		{"DELETE", "If-Match", tag, 204},
+		{"DELETE", "If-Match", tag, 404},
 	} {
 		body := ""
 		if tt.method == "PUT" {

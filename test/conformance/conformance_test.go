@@ -203,6 +203,7 @@ func TestServer(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
+	storage := t.TempDir()
 	var wg sync.WaitGroup
 	for i, part := range parts {
 		wg.Go(func() {
@@ -212,7 +213,7 @@ func TestServer(t *testing.T) {
 				"--config-file", "schemathesis.toml", "run", s.url + "/openapi.json", "--url", s.url, "--no-color",
 				"--include-path-regex", part,
 			}, args...)...)
-			cmd.Env = append(os.Environ(), "TRIVIUM_TOKEN="+s.token, "PYTHONDONTWRITEBYTECODE=1")
+			cmd.Env = append(os.Environ(), "TRIVIUM_TOKEN="+s.token, "PYTHONDONTWRITEBYTECODE=1", "HYPOTHESIS_STORAGE_DIRECTORY="+storage)
 			cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }
 			cmd.WaitDelay = 10 * time.Second
 			out, err := cmd.CombinedOutput()
