@@ -12,6 +12,8 @@ func bridgeClients() []client {
 	const patience = 2 * time.Minute
 	return []client{
 		{name: "gateway-slixmpp", argv: []string{python, "python/gateway.py"}, timeout: patience, steps: gatewaySteps},
+		{name: "gateway-profanity", argv: []string{python, "profanity/gateway.py"}, timeout: patience, steps: gatewayProfanitySteps},
+		{name: "gateway-converse", argv: []string{"node", "browser/gateway.js"}, timeout: patience, steps: gatewayConverseSteps},
 		{name: "webhooks-python", argv: []string{python, "python/webhooks.py"}, timeout: patience, steps: webhookSteps},
 		{name: "webhooks-node", argv: []string{"node", "node/webhooks.js"}, timeout: patience, steps: webhookSteps},
 		{name: "events-python", argv: []string{python, "python/events.py"}, timeout: patience, steps: eventSteps},

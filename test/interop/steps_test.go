@@ -201,3 +201,26 @@ var openAPISteps = []string{
 	"openapi.archive-paged",
 	"openapi.webhook-managed",
 }
+
+var gatewayProfanitySteps = []string{
+	"login",
+	"disco.gateway-among-items",
+	"disco.gateway-info",
+	"contact.subscribe",
+	"presence.of-contact",
+	"chat.both-ways",
+	"upload.sendfile",
+	"gateway.removed",
+}
+
+var gatewayConverseSteps = []string{
+	"login",
+	"contact.added",
+	"presence.of-contact",
+	"chat.both-ways",
+	"chat.typing",
+	"screenshot",
+	"presence.lost",
+	"page.no-errors",
+	"page.loopback-only",
+}
