@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
@@ -69,8 +70,8 @@ func (a *API) messageRoutes() []route {
 	if a.opts.Messages.Delivery != nil {
 		list = append(list, route{
 			method: http.MethodGet, path: "/messages/{id}", slashes: true, id: "get-message", summary: "Tell what became of a message",
-			text: "By the stanza's id. Messages that were sent with an Idempotency-Key, a request for a receipt or `track` are known for a week, " +
-				"others as long as memory lasts. Of several with one id, it is the latest that the token may see.",
+			text: "By the stanza's id. Messages that were sent with a request for a receipt or a marker, or with `track`, are known for a week; of those with " +
+				"an Idempotency-Key whether they were accepted is known as long as the key. Of others it is known while they are among the latest. Of several with one id, it is the latest that the token may see.",
 			query: []*huma.Param{{
 				Name: "from", In: "query", Description: "Who sent it, where the id alone does not tell.",
 				Schema: &huma.Schema{Type: huma.TypeString, Format: "xmpp-jid"},
@@ -93,9 +94,14 @@ func (c *call) getMessage() (any, error) {
 			return nil, p
 		}
 	}
-	s, ok, err := c.opts.Messages.Delivery.Find(c.r.Context(), param(c.r, "*"), func(sender jid.JID) bool {
+	fits := func(sender jid.JID) bool {
 		return (from.IsZero() || from == sender || from == sender.Bare()) && (c.token.MaySend(sender) || c.token.MayRead(sender))
-	})
+	}
+	id := param(c.r, "*")
+	s, ok, err := c.opts.Messages.Delivery.Find(c.r.Context(), id, fits)
+	if err == nil && !ok {
+		s, ok, err = c.answered(id, fits)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -103,6 +109,28 @@ func (c *call) getMessage() (any, error) {
 		return nil, problem(http.StatusNotFound, "No message with this id is known that the token may see.")
 	}
 	return &s, nil
+}
+
+// answered tells of a message that it was accepted, as the answer to its
+// Idempotency-Key does.
+func (c *call) answered(id string, fits func(jid.JID) bool) (s delivery.Status, ok bool, err error) {
+	if c.opts.Messages.Idempotency == nil {
+		return s, false, nil
+	}
+	a, at, ok, err := c.opts.Messages.Idempotency.Sent(c.r.Context(), id)
+	if err != nil || !ok || a.Status != http.StatusAccepted {
+		return s, false, err
+	}
+	sender, err := jid.Parse(a.Sender)
+	if err != nil || !fits(sender) {
+		return s, false, nil
+	}
+	var told Accepted
+	if err := json.Unmarshal(a.Body, &told); err != nil {
+		return s, false, err
+	}
+	at = at.UTC()
+	return delivery.Status{ID: id, From: a.Sender, To: told.To, State: delivery.Accepted, Created: at, Accepted: &at}, true, nil
 }
 
 // describeMessages adds the paths of mountMessages to the document.

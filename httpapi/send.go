@@ -52,7 +52,7 @@ type letter struct {
 
 // durable tells whether what becomes of the letter is followed across restarts.
 func (l *letter) durable() bool {
-	return l.track || l.st.Len() > 1 && l.st.Has(message.NSReceipts, "request")
+	return l.track || l.st.Len() > 1 && (l.st.Has(message.NSReceipts, "request") || l.st.Has(message.NSMarkers, "markable"))
 }
 
 // postMessage is POST /messages.
@@ -275,7 +275,14 @@ type job struct {
 // send begins to send a letter. The claim, which may be nil, is the job's from now on.
 func (rq *request) send(ctx context.Context, l *letter, claim *idempotency.Claim) *job {
 	j := &job{api: rq.API, st: l.st, claim: claim, ended: ends.Get().(chan struct{})}
-	j.message = rq.opts.Messages.Delivery.Begin(l.st, claim != nil || l.durable())
+	keep := delivery.Latest
+	switch {
+	case l.durable(), claim != nil && l.st.ID != claim.ID():
+		keep = delivery.Always
+	case claim != nil: // that it was accepted is known by the stored answer
+		keep = delivery.Changed
+	}
+	j.message = rq.opts.Messages.Delivery.Begin(l.st, keep)
 	j.start(ctx)
 	return j
 }
@@ -315,13 +322,13 @@ func (j *job) safe(err error) {
 	case j.claim == nil:
 		j.end()
 	case err == nil:
-		j.claim.Store(idempotency.Answer{Status: status, Media: jsonType, Body: j.answer}, j.message.Row(), j.stored)
+		j.claim.Store(idempotency.Answer{Status: status, Media: jsonType, Body: j.answer, Sender: j.st.From.String()}, j.message.Row(), j.stored)
 	case definite(j.problem):
 		body, err := json.Marshal(j.problem)
 		if err != nil {
 			panic(err) // strings and numbers
 		}
-		j.claim.Store(idempotency.Answer{Status: status, Media: problemType, Body: body}, j.message.Row(), j.stored)
+		j.claim.Store(idempotency.Answer{Status: status, Media: problemType, Body: body, Sender: j.st.From.String()}, j.message.Row(), j.stored)
 	default:
 		j.claim.Release()
 		j.end()

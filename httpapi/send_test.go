@@ -249,6 +249,16 @@ func TestIdempotency(t *testing.T) {
 		t.Errorf("%v, %v", stored, err)
 	}
 	t2.Quiet()
+	// And whether the messages were accepted is known, by the answers.
+	for _, tt := range []struct {
+		token, id string
+		want      int
+	}{{s.romeo, id, 200}, {s.romeo, "mine", 200}, {s.any, id, 404}, {s.romeo, strings.Repeat("A", len(id)), 404}, {s.romeo, id[1:], 404}} {
+		rs, body := s.call(http.MethodGet, "/api/v1/messages/"+tt.id, tt.token, "", "")
+		if rs.StatusCode != tt.want || tt.want == 200 && (!strings.Contains(body, `"status":"accepted"`) || !strings.Contains(body, `"to":"juliet@example.org"`)) {
+			t.Errorf("%s: %s %s", tt.id, rs.Status, body)
+		}
+	}
 }
 
 // A refusal that would come again is kept, one that may pass is not.

@@ -155,14 +155,14 @@ func TestStates(t *testing.T) {
 		{"an error that quotes a receipt", []string{strings.Replace(strings.Replace(receipt, "<message", "<message type='error'", 1), "type=", "id='q' type=", 1)}, "accepted", nil},
 		{"plain", []string{strings.Replace(receipt, "<received xmlns='urn:xmpp:receipts' id='a'/>", "<body>a</body>", 1)}, "accepted", nil},
 	} {
-		for _, where := range []string{"memory", "row", "after a restart"} {
+		for where, keep := range map[string]Keep{"memory": Latest, "changed": Changed, "row": Always, "after a restart": Always} {
 			t.Run(tt.name+"/"+where, func(t *testing.T) {
 				ctx := context.Background()
 				events := new(log)
 				db := open(t, "")
 				o := Options{Events: events, Now: newClock().now}
 				tr := newTracker(t, db, o)
-				m := tr.Begin(msg(bot, juliet, "a"), where != "memory")
+				m := tr.Begin(msg(bot, juliet, "a"), keep)
 				if got := tr.state(t, "a"); got != Pending {
 					t.Fatal(got)
 				}
@@ -194,7 +194,7 @@ func TestStates(t *testing.T) {
 				if tt.want != Failed && (s.Condition != "" || s.Failed != nil) || s.From != "bot@example.org" || s.To != "juliet@example.com" || s.Accepted == nil {
 					t.Errorf("%+v", s)
 				}
-				if where == "row" { // the table says the same
+				if where == "row" || where == "changed" && tt.want != Accepted { // the table says the same
 					again := newTracker(t, db, o)
 					if got := again.state(t, "a"); got != tt.want {
 						t.Errorf("the table says %s, want %s", got, tt.want)
@@ -218,7 +218,7 @@ func TestUpTo(t *testing.T) {
 			id  string
 			err error
 		}{{juliet, "1", nil}, {other, "2", nil}, {jid.Must("juliet@example.com/balcony"), "3", nil}, {juliet, "4", stanza.Err(stanza.Gone, "")}, {juliet, "a", nil}, {juliet, "6", nil}} {
-			x := tr.Begin(msg(bot, m.to, m.id), true)
+			x := tr.Begin(msg(bot, m.to, m.id), Always)
 			x.Settle(m.err)
 			x.Save(func(error) {})
 		}
@@ -251,12 +251,12 @@ func TestEviction(t *testing.T) {
 	db := open(t, "")
 	tr := newTracker(t, db, Options{Memory: 4, Now: newClock().now})
 	for i := range 3 {
-		m := tr.Begin(msg(bot, juliet, fmt.Sprint(i)), i == 1)
+		m := tr.Begin(msg(bot, juliet, fmt.Sprint(i)), map[bool]Keep{true: Always}[i == 1])
 		m.Settle(nil)
 		m.Save(func(error) {})
 	}
 	for i := range 4 { // all with one id, of different senders
-		tr.Begin(msg(jid.Must(fmt.Sprintf("bot%d@example.org", i)), juliet, "same"), false).Settle(nil)
+		tr.Begin(msg(jid.Must(fmt.Sprintf("bot%d@example.org", i)), juliet, "same"), Latest).Settle(nil)
 	}
 	if err := db.Sync(context.Background()); err != nil {
 		t.Fatal(err)
@@ -288,8 +288,8 @@ func TestEviction(t *testing.T) {
 // A refusal is a failure; that something of ours broke tells nothing.
 func TestSettle(t *testing.T) {
 	tr := newTracker(t, open(t, ""), Options{})
-	tr.Begin(msg(bot, juliet, "a"), false).Settle(fmt.Errorf("wrapped: %w", stanza.Err(stanza.Forbidden, "no")))
-	tr.Begin(msg(bot, juliet, "b"), false).Settle(errors.New("disk"))
+	tr.Begin(msg(bot, juliet, "a"), Latest).Settle(fmt.Errorf("wrapped: %w", stanza.Err(stanza.Forbidden, "no")))
+	tr.Begin(msg(bot, juliet, "b"), Latest).Settle(errors.New("disk"))
 	if s, _, _ := tr.Find(context.Background(), "a", anyone); s.State != Failed || s.Condition != "forbidden" || s.ErrorType != "auth" || s.Text != "no" {
 		t.Errorf("%+v", s)
 	}
@@ -297,7 +297,7 @@ func TestSettle(t *testing.T) {
 		t.Error(got)
 	}
 	var none *Tracker
-	m := none.Begin(msg(bot, juliet, "a"), true)
+	m := none.Begin(msg(bot, juliet, "a"), Always)
 	m.Settle(nil)
 	none.Observe(parse(t, receipt))
 	if m.Row() != nil || none.state(t, "a") != "none" {
@@ -311,14 +311,14 @@ func TestTrim(t *testing.T) {
 	db := open(t, path)
 	tr := newTracker(t, db, Options{Now: c.now})
 	for i := range trimStep + 10 {
-		tr.Begin(msg(bot, juliet, fmt.Sprint(i)), true).Save(func(err error) {
+		tr.Begin(msg(bot, juliet, fmt.Sprint(i)), Always).Save(func(err error) {
 			if err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	c.at.Add(int64(4 * 24 * time.Hour / time.Microsecond))
-	tr.Begin(msg(bot, juliet, "young"), true).Save(func(error) {})
+	tr.Begin(msg(bot, juliet, "young"), Always).Save(func(error) {})
 	c.at.Add(int64(4 * 24 * time.Hour / time.Microsecond))
 	if err := tr.Trim(context.Background()); err != nil {
 		t.Fatal(err)
@@ -335,14 +335,14 @@ func TestModule(t *testing.T) {
 	db := open(t, "")
 	tr := newTracker(t, db, Options{Now: newClock().now})
 	s := modtest.New(t, tr)
-	tr.Begin(msg(bot, juliet, "a"), false).Settle(nil)
+	tr.Begin(msg(bot, juliet, "a"), Latest).Settle(nil)
 	c := s.Connect("juliet@example.com/balcony")
 	c.Send(`<message to='bot@example.org'><received xmlns='urn:xmpp:receipts' id='a'/></message>`)
 	if got := tr.state(t, "a"); got != Delivered {
 		t.Error(got)
 	}
 	// Nobody is tricked by a false sender: the router has stamped it.
-	tr.Begin(msg(bot, juliet, "b"), false).Settle(nil)
+	tr.Begin(msg(bot, juliet, "b"), Latest).Settle(nil)
 	mallory := s.Connect("mallory@example.com/x")
 	mallory.Send(`<message to='bot@example.org'><received xmlns='urn:xmpp:receipts' id='b'/></message>`)
 	if got := tr.state(t, "b"); got != Accepted {
@@ -364,7 +364,7 @@ func FuzzObserve(f *testing.F) {
 			return
 		}
 		const id = "a"
-		tr.Begin(msg(bot, juliet, id), false)
+		tr.Begin(msg(bot, juliet, id), Latest)
 		for _, to := range []jid.JID{st.To, bot} {
 			st.To = to
 			before := tr.state(t, id)
@@ -384,7 +384,7 @@ func BenchmarkPlain(b *testing.B) {
 	b.Run("send", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			tr.Begin(st, false).Settle(nil)
+			tr.Begin(st, Latest).Settle(nil)
 		}
 	})
 	b.Run("observe", func(b *testing.B) {

@@ -18,13 +18,17 @@ import (
 // Row returns what stores the message, to be committed together with something
 // else, or nil when it need not be stored. The operation is to be queued at once.
 func (m *Message) Row() store.Op {
-	if m == nil || !m.wantsRow {
+	if m == nil {
 		return nil
 	}
 	t := m.tracker
 	account, from, to, id := m.ids()
-	digest := name(id)
 	t.mu.Lock()
+	if m.keep != Always || m.hasRow {
+		t.mu.Unlock()
+		return nil
+	}
+	digest := name(id)
 	seq := max(m.progress.created, t.last+1)
 	t.last = seq
 	m.hasRow = true // what comes from now on is written after the row, or is in it

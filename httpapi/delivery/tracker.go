@@ -108,7 +108,7 @@ type Message struct {
 	to            int    // where the recipient ends
 	hash          uint64 // of the id
 	seq           uint64
-	wantsRow      bool
+	keep          Keep
 
 	// Guarded by tracker.mu.
 	older    uint64 // sequence number of the message with the same hash before this one
@@ -120,9 +120,23 @@ func (m *Message) ids() (account, from, to, id string) {
 	return m.text[:m.account], m.text[m.account:m.from], m.text[m.from:m.to], m.text[m.to:]
 }
 
-// Begin follows a message that is about to be sent. With durable the caller has to
-// have the row stored, by Row or Save, when the message is safe.
-func (t *Tracker) Begin(st *stanza.Stanza, durable bool) *Message {
+// Keep says how long a message is known.
+type Keep uint8
+
+// The ways to keep messages.
+const (
+	// Latest: while it is among the latest.
+	Latest Keep = iota
+	// Changed: it is stored when more is known of it than that it was accepted, which
+	// the caller can tell by other means.
+	Changed
+	// Always: it is stored; the caller has to see to that, by Row or Save, when the
+	// message is safe.
+	Always
+)
+
+// Begin follows a message that is about to be sent.
+func (t *Tracker) Begin(st *stanza.Stanza, keep Keep) *Message {
 	if t == nil || st.Kind != stanza.Message || st.Type == stanza.TypeError || st.ID == "" {
 		return nil
 	}
@@ -135,7 +149,7 @@ func (t *Tracker) Begin(st *stanza.Stanza, durable bool) *Message {
 	b.WriteString(st.ID)
 	m := &Message{
 		tracker: t, text: b.String(), account: len(account), from: len(account) + len(from), to: len(account) + len(from) + len(to),
-		hash: maphash.String(t.seed, st.ID), wantsRow: durable,
+		hash: maphash.String(t.seed, st.ID), keep: keep,
 	}
 	m.progress.created = t.opts.Now().UnixMicro()
 	t.mu.Lock()
@@ -199,6 +213,9 @@ func (m *Message) Settle(err error) {
 		m.progress.reach(Accepted, now, nil)
 	case errors.As(err, &refused):
 		m.progress.reach(Failed, now, refused)
+		if m.keep == Changed {
+			m.keep = Always
+		}
 	}
 }
 
@@ -252,17 +269,28 @@ func (t *Tracker) note(st *stanza.Stanza, id, state string) {
 	}
 	now := t.opts.Now().UnixMicro()
 	var news []Status
-	rows := false
+	rows, store := false, false
 	t.mu.Lock()
 	m := t.find(id, func(m *Message) bool {
 		return m.text[:m.account] == account && speaksFor(st.From, m.text[m.from:m.to], state)
 	})
 	if m != nil {
 		news, rows = t.advance(m, state, now, reason)
+		store = m.keep == Changed && !m.hasRow && news != nil
+		if store {
+			m.keep = Always
+		}
 	}
 	t.mu.Unlock()
 	for i := range news {
 		t.tell(news[i])
+	}
+	if store {
+		m.Save(func(err error) {
+			if err != nil {
+				t.opts.Logger.Error("what became of a message was not stored", "err", err)
+			}
+		})
 	}
 	if rows || m == nil && t.index.MayHave(name(id)) {
 		t.update(account, id, st.From, state, now, reason, m == nil)

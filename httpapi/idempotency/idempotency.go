@@ -60,6 +60,7 @@ type Answer struct {
 	Status int
 	Media  string // Content-Type
 	Body   []byte // not to be changed
+	Sender string // whom the request spoke for; may be empty
 }
 
 // Fingerprint tells requests apart.
@@ -228,7 +229,7 @@ func (k *Keeper) Begin(ctx context.Context, token, key string, f Fingerprint) (*
 	if !k.index.MayHave(d) {
 		return c, nil, nil
 	}
-	a, seen, err := k.find(ctx, d)
+	a, seen, _, err := k.find(ctx, d)
 	switch {
 	case err != nil:
 	case a == nil:
@@ -243,12 +244,12 @@ func (k *Keeper) Begin(ctx context.Context, token, key string, f Fingerprint) (*
 	return nil, a, nil
 }
 
-// find returns the answer of a key, unless it is too old.
-func (k *Keeper) find(ctx context.Context, d bloom.Digest) (*Answer, Fingerprint, error) {
+// find returns the answer of a key and when it was stored, unless it is too old.
+func (k *Keeper) find(ctx context.Context, d bloom.Digest) (*Answer, Fingerprint, int64, error) {
 	var f Fingerprint
 	list, err := k.index.Find(ctx, d)
 	if err != nil {
-		return nil, f, err
+		return nil, f, 0, err
 	}
 	oldest := k.now().Add(-k.keep).UnixMicro()
 	for _, seq := range list {
@@ -257,18 +258,18 @@ func (k *Keeper) find(ctx context.Context, d bloom.Digest) (*Answer, Fingerprint
 		}
 		var a Answer
 		var seen []byte
-		err := k.db.QueryRow(ctx, `SELECT fingerprint, status, media, body FROM idempotency WHERE seq = ? AND key = ?`, seq, d[:]).
-			Scan(&seen, &a.Status, &a.Media, &a.Body)
+		err := k.db.QueryRow(ctx, `SELECT fingerprint, status, media, body, sender FROM idempotency WHERE seq = ? AND key = ?`, seq, d[:]).
+			Scan(&seen, &a.Status, &a.Media, &a.Body, &a.Sender)
 		if errors.Is(err, sql.ErrNoRows) {
 			continue // it was not committed
 		}
 		if err != nil {
-			return nil, f, fmt.Errorf("idempotency: %w", err)
+			return nil, f, 0, fmt.Errorf("idempotency: %w", err)
 		}
 		copy(f[:], seen)
-		return &a, f, nil
+		return &a, f, seq, nil
 	}
-	return nil, f, nil
+	return nil, f, 0, nil
 }
 
 // Claim is the right to carry out the request of a key. It is owned by who began it.
@@ -281,16 +282,25 @@ type Claim struct {
 var encoding = base32.StdEncoding.WithPadding(base32.NoPadding)
 
 // ID returns an id for the stanza that the request sends: the same whenever the
-// token comes with the key. It tells nothing about either.
-func (c *Claim) ID() string {
-	// The rows' keys are never told; what is told is derived from them once more.
-	h := c.keeper.hashes.Get().(*keyed)
-	h.mac.Reset()
-	h.in = append(append(h.in[:0], "id\x00\x00"...), c.digest[:]...)
-	h.mac.Write(h.in)
-	id := encoding.EncodeToString(h.mac.Sum(h.out[:0])[:16])
-	c.keeper.hashes.Put(h)
-	return id
+// token comes with the key. Who has it can find out neither: it is a digest with a
+// secret of the server's.
+func (c *Claim) ID() string { return encoding.EncodeToString(c.digest[:]) }
+
+// Sent returns what the request was answered whose Claim had this id, when, and for
+// whom it spoke; ok is false when nothing is known of one.
+func (k *Keeper) Sent(ctx context.Context, id string) (a Answer, at time.Time, ok bool, err error) {
+	var d bloom.Digest
+	if len(id) != encoding.EncodedLen(len(d)) {
+		return a, at, false, nil
+	}
+	if n, err := encoding.Decode(d[:], []byte(id)); err != nil || n != len(d) || !k.index.MayHave(d) {
+		return a, at, false, nil
+	}
+	found, _, seq, err := k.find(ctx, d)
+	if err != nil || found == nil {
+		return a, at, false, err
+	}
+	return *found, time.UnixMicro(seq), true, nil
 }
 
 // Release gives the key up without an answer: the next request with it is carried
@@ -309,8 +319,8 @@ func (c *Claim) Store(a Answer, with store.Op, done func(error)) {
 	k := c.keeper
 	var seq int64
 	op := func(tx *store.Tx) error {
-		_, err := tx.Exec(`INSERT INTO idempotency (seq, key, fingerprint, status, media, body) VALUES (?, ?, ?, ?, ?, ?)`,
-			seq, c.digest[:], c.fingerprint[:], a.Status, a.Media, a.Body)
+		_, err := tx.Exec(`INSERT INTO idempotency (seq, key, fingerprint, status, media, body, sender) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+			seq, c.digest[:], c.fingerprint[:], a.Status, a.Media, a.Body, a.Sender)
 		if err == nil && with != nil {
 			err = with(tx)
 		}

@@ -332,7 +332,7 @@ func BenchmarkStore(b *testing.B) {
 		}
 		_ = c.ID()
 		wg.Add(1)
-		c.Store(Answer{202, "application/json", body}, nil, func(error) { wg.Done() })
+		c.Store(Answer{202, "application/json", body, "romeo@example.net"}, nil, func(error) { wg.Done() })
 		if i%256 == 0 {
 			wg.Wait()
 		}

@@ -8,7 +8,8 @@ CREATE TABLE idempotency (
     fingerprint BLOB NOT NULL,   -- of the request: 16 octets
     status INTEGER NOT NULL,
     media TEXT NOT NULL,         -- Content-Type of the answer
-    body BLOB NOT NULL
+    body BLOB NOT NULL,
+    sender TEXT NOT NULL         -- whom the request spoke for
 );
 
 -- Where keys are: package keyindex.
