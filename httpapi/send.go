@@ -251,6 +251,8 @@ func (rq *request) claimKey(ctx context.Context, key string, f idempotency.Finge
 			Type: typeReused, Title: "The Idempotency-Key was used for another request", Status: http.StatusUnprocessableEntity,
 			Detail: "The key was used for a request with another body, type or path. A new request needs a new key.",
 		}
+	case errors.Is(err, idempotency.ErrFull):
+		return nil, nil, problem(http.StatusServiceUnavailable, "The server keeps as many answers for keys as it may.")
 	case err != nil:
 		return nil, nil, rq.problem(err)
 	}

@@ -28,6 +28,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"trivium/core/store"
@@ -44,6 +45,8 @@ var (
 	ErrKey = errors.New("idempotency: not a key")
 	// ErrUnderWay: the first request with this key has not been answered yet (draft §2.7).
 	ErrUnderWay = errors.New("idempotency: a request with this key is under way")
+	// ErrFull: as many answers are kept as may be. None is forgotten before its time.
+	ErrFull = errors.New("idempotency: too many answers are kept")
 	// ErrReused: the key was used for another request (draft §2.7).
 	ErrReused = errors.New("idempotency: the key was used for another request")
 )
@@ -51,6 +54,7 @@ var (
 // Options of New. Zero values are defaults.
 type Options struct {
 	Keep   time.Duration // how long answers are kept: 24 h
+	Max    int64         // how many are kept, about: 20 million, some GB
 	Logger *slog.Logger
 	Now    func() time.Time
 }
@@ -75,6 +79,8 @@ type Keeper struct {
 	hashes sync.Pool // of *keyed
 
 	index *keyindex.Index // key -> seq
+	max   int64
+	count atomic.Int64 // of rows
 
 	mu    sync.Mutex
 	under map[bloom.Digest]*Claim
@@ -88,6 +94,9 @@ var migrations embed.FS
 func New(ctx context.Context, db *store.DB, o Options) (*Keeper, error) {
 	if o.Keep <= 0 {
 		o.Keep = 24 * time.Hour
+	}
+	if o.Max <= 0 {
+		o.Max = 20_000_000
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -114,11 +123,16 @@ func New(ctx context.Context, db *store.DB, o Options) (*Keeper, error) {
 	if err != nil {
 		return nil, fmt.Errorf("idempotency: %w", err)
 	}
-	k := &Keeper{db: db, log: o.Logger, now: o.Now, keep: o.Keep, under: map[bloom.Digest]*Claim{}}
+	k := &Keeper{db: db, log: o.Logger, now: o.Now, keep: o.Keep, max: o.Max, under: map[bloom.Digest]*Claim{}}
 	k.hashes.New = func() any { return &keyed{mac: hmac.New(sha256.New, secret)} }
 	if err := k.load(ctx); err != nil {
 		return nil, err
 	}
+	var rows int64
+	if err := db.QueryRow(ctx, `SELECT COUNT(*) FROM idempotency`).Scan(&rows); err != nil {
+		return nil, fmt.Errorf("idempotency: %w", err)
+	}
+	k.count.Store(rows)
 	return k, k.Trim(ctx)
 }
 
@@ -211,8 +225,8 @@ func FingerprintOf(method, path, media string, body []byte) (f Fingerprint) {
 }
 
 // Begin claims a key of a token for a request. When the request was answered
-// before, that answer is returned and no claim. The error is ErrUnderWay, ErrReused
-// or the store's. A claim has to be ended, by Store or by Release.
+// before, that answer is returned and no claim. The error is ErrUnderWay, ErrReused,
+// ErrFull or the store's. A claim has to be ended, by Store or by Release.
 func (k *Keeper) Begin(ctx context.Context, token, key string, f Fingerprint) (*Claim, *Answer, error) {
 	d := k.digest(token, key)
 	c := &Claim{keeper: k, digest: d, fingerprint: f}
@@ -226,12 +240,15 @@ func (k *Keeper) Begin(ctx context.Context, token, key string, f Fingerprint) (*
 	}
 	k.under[d] = c
 	k.mu.Unlock()
-	if !k.index.MayHave(d) {
+	full := k.count.Load() >= k.max
+	if !full && !k.index.MayHave(d) {
 		return c, nil, nil
 	}
 	a, seen, _, err := k.find(ctx, d)
 	switch {
 	case err != nil:
+	case a == nil && full:
+		err = ErrFull
 	case a == nil:
 		return c, nil, nil
 	case seen != f:
@@ -327,6 +344,9 @@ func (c *Claim) Store(a Answer, with store.Op, done func(error)) {
 		return err
 	}
 	ended := func(err error) {
+		if err == nil {
+			k.count.Add(1)
+		}
 		c.Release()
 		done(err)
 	}

@@ -339,3 +339,55 @@ func BenchmarkStore(b *testing.B) {
 	}
 	wg.Wait()
 }
+
+// Distinct keys do not fill the disk: what is beyond the bound is refused, what is kept
+// is still told, and there is room again when it is old.
+func TestFull(t *testing.T) {
+	ctx, clock := context.Background(), newClock()
+	path := filepath.Join(t.TempDir(), "db")
+	db := open(t, path)
+	o := Options{Now: clock.now, Max: 3}
+	k, err := New(ctx, db, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	send := func(key string) error {
+		c, _, err := k.Begin(ctx, "t", key, one)
+		if err == nil {
+			done := make(chan error, 1)
+			c.Store(ok, nil, func(err error) { done <- err })
+			err = <-done
+		}
+		return err
+	}
+	for _, key := range []string{"a", "b", "c"} {
+		if err := send(key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		if err := send("d"); !errors.Is(err, ErrFull) {
+			t.Errorf("beyond the bound: %v", err)
+		}
+		if _, a, err := k.Begin(ctx, "t", "a", one); a == nil || err != nil {
+			t.Errorf("an answer that is kept: %v, %v", a, err)
+		}
+		if err := db.Close(); err != nil { // the same after a restart
+			t.Fatal(err)
+		}
+		db = open(t, path)
+		if k, err = New(ctx, db, o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	clock.at.Add(int64(25 * time.Hour))
+	if err := k.Trim(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := send("d"); err != nil {
+		t.Errorf("when the others are old: %v", err)
+	}
+	if len(k.under) != 0 {
+		t.Errorf("%d claims are left", len(k.under))
+	}
+}

@@ -43,6 +43,7 @@ func (k *Keeper) Trim(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("idempotency: %w", err)
 		}
+		k.count.Add(-n)
 	}
 	return k.index.Refresh(ctx)
 }
