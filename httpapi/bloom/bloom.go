@@ -17,12 +17,12 @@ type Digest [16]byte
 type Filter struct{ words []atomic.Uint64 }
 
 const (
-	leastBits = 1 << 20 // 128 KiB
+	leastBits = 1 << 23 // 1 MiB
 	mostBits  = 1 << 29 // 64 MiB
 	probes    = 4
 )
 
-// New returns a Filter for about so many members, or for some fifty thousand: of
+// New returns a Filter for about so many members, or for some four hundred thousand: of
 // names that are not members, 2 in 1000 are taken for some. With twice as many
 // members it is 2 in 100.
 func New(members int64) *Filter {

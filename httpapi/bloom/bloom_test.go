@@ -15,7 +15,7 @@ func name(i int) (d Digest) {
 
 // What was added is there, whoever adds at the same time; of the rest few are.
 func TestFilter(t *testing.T) {
-	const n = 50000
+	const n = leastBits / 20
 	f := New(n)
 	if f.Has(name(0)) || f.Full() {
 		t.Fatal("it is not empty")
