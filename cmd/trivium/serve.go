@@ -29,6 +29,7 @@ func (cmd *serveCmd) Run(c *cli) error {
 	var level slog.LevelVar
 	_ = level.UnmarshalText([]byte(cfg.Log.Level)) // validated
 	log := newLogger(os.Stderr, cfg.Log.Format, &level)
+	adoptStandardLog(log)
 	for _, w := range cfg.Warnings() {
 		log.Warn(w)
 	}

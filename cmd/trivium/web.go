@@ -267,6 +267,13 @@ func httpErrorLog(l *slog.Logger) *log.Logger {
 	return log.New(debugWriter{l}, "", 0)
 }
 
+// adoptStandardLog does the same with what net/http writes to the standard logger
+// past everything else: what receivers of webhooks say when nobody has asked them.
+func adoptStandardLog(l *slog.Logger) {
+	log.SetFlags(0)
+	log.SetOutput(debugWriter{l})
+}
+
 type debugWriter struct{ log *slog.Logger }
 
 func (w debugWriter) Write(p []byte) (int, error) {
