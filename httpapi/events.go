@@ -65,7 +65,7 @@ func (a *API) eventRoutes() []route {
 		{
 			method: http.MethodGet, path: "/events", id: "read-events", summary: "Follow or read the event log",
 			text: "As `text/event-stream` (server-sent events) the answer goes on: each event has its id, type and data, and a reader that was cut off comes back with " +
-				"`Last-Event-ID` and misses nothing. An event `gap` says that older events are not kept any more. As `application/json` it is a page of what has happened.\n\n" +
+				"`Last-Event-ID` and misses nothing. An event `gap` says that older events are not kept any more. As `application/json`, which is the default, it is a page of what has happened.\n\n" +
 				"Without `Last-Event-ID` and `after`, a stream for the domain of a gateway goes on behind what was acknowledged, other streams begin now, and pages with the " +
 				"oldest event. A gateway that comes back with `Last-Event-ID` acknowledges what it names.\n\n" +
 				"The token sees what is from or to addresses that it may read, and what is about hosts that it may read.",
@@ -87,7 +87,7 @@ func (a *API) eventRoutes() []route {
 			headers: []*huma.Param{{
 				Name: "Last-Event-ID", In: "header", Description: "The last event that the reader has got. It counts instead of `after`.", Schema: &huma.Schema{Type: huma.TypeString, Format: "event-id"},
 			}},
-			gives: EventPage{}, types: []string{streamType, jsonType}, do: (*call).getEvents,
+			gives: EventPage{}, types: []string{jsonType, streamType}, do: (*call).getEvents,
 		},
 		{
 			method: http.MethodPost, path: "/events/ack", id: "acknowledge-events", summary: "Acknowledge events as a gateway",
@@ -122,7 +122,7 @@ func (c *call) getEvents() (any, error) {
 	}
 	token := c.token
 	f.May = func(e *event.Event) bool { return seen(&token, e) }
-	kind, _ := preferred(c.r, []string{streamType, jsonType})
+	kind, _ := preferred(c.r, []string{jsonType, streamType}) // who does not ask for a stream is not given one without an end
 	after, err := c.position(f, kind == streamType)
 	if err != nil {
 		return nil, err
@@ -206,7 +206,11 @@ func (c *call) position(f *event.Filter, stream bool) (int64, error) {
 		return seq, nil
 	}
 	if host, ok := c.gateway(f); ok {
-		return c.opts.Events.Log.Acked(c.r.Context(), gateway.Consumer(host))
+		acked, err := c.opts.Events.Log.Acked(c.r.Context(), gateway.Consumer(host))
+		if c.opts.Gateways != nil { // whose senders know that they were not taken
+			acked = max(acked, c.opts.Gateways.GivenUp(host))
+		}
+		return acked, err
 	}
 	if stream {
 		return event.FromNow, nil

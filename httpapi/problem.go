@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"trivium/core/auth/bearer"
+	"trivium/bridges/kit"
 	"trivium/core/stanza"
 	"trivium/core/store"
 	"trivium/httpapi/message"
@@ -103,6 +104,8 @@ func problemOf(err error) (p *Problem, ours bool) {
 			Status: conditionStatus(refused.Condition), Detail: refused.Text,
 			Condition: string(refused.Condition), ErrorType: string(refused.ErrType()),
 		}, refused.Condition == stanza.InternalServerError
+	case errors.Is(err, kit.ErrNoRequest):
+		return problem(http.StatusConflict, "Nobody waits for this answer: the request was answered, or given up."), false
 	case errors.Is(err, store.ErrBusy), errors.Is(err, store.ErrFull), errors.Is(err, store.ErrIO),
 		errors.Is(err, store.ErrLocked), errors.Is(err, store.ErrClosed):
 		return problem(http.StatusServiceUnavailable, "The store cannot be used now."), true

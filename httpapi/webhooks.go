@@ -45,7 +45,7 @@ type WebhookMade struct {
 
 // WebhookChange is what a webhook is replaced with.
 type WebhookChange struct {
-	URL          string       `json:"url" format:"webhook-url" minLength:"8" maxLength:"2000" pattern:"^https?://" doc:"Where to post, http or https. Its host must have an address that the server may connect to." example:"https://192.0.2.10/hook"`
+	URL          string       `json:"url" format:"webhook-url" minLength:"8" maxLength:"2000" pattern:"^https?://" doc:"Where to post, http or https. Its host must have an address that the server may connect to." example:"https://app.example.com/hook"`
 	Keys         []Key        `json:"keys,omitempty" nullable:"false" maxItems:"8" doc:"What signs: whsec_ and base64 of 24 to 64 octets, or whsk_ and base64 of an ed25519 key pair; or the id of a key that the webhook has, which stays. All sign. Empty: those that it has, or a new one that the answer tells."`
 	Domains      []Domain     `json:"domains,omitempty" nullable:"false" maxItems:"100" doc:"Gateway domains whose events it gets, and whose addresses its answers may speak as."`
 	Watch        []Pattern    `json:"watch,omitempty" nullable:"false" maxItems:"1000" doc:"Patterns of addresses at virtual hosts whose incoming messages it gets beside them."`
@@ -171,12 +171,7 @@ func (c *call) mayHook(e *webhook.Endpoint) bool {
 		}
 	}
 	for _, p := range e.Watch {
-		covers := func(r jid.Pattern) bool { return r.Covers(p) }
-		switch {
-		case c.token.MayAdmin(p.Domain()):
-		case !slices.ContainsFunc(c.token.Scopes.Read, covers):
-			return false
-		case !e.Silent && !slices.ContainsFunc(c.token.Scopes.SendAs, covers): // its answers are the account's
+		if !c.token.MayAdmin(p.Domain()) && !c.mayWatchBy(e, p) {
 			return false
 		}
 	}
@@ -189,6 +184,19 @@ func (c *call) mayHook(e *webhook.Endpoint) bool {
 		}
 	}
 	return len(e.Filter.Hosts) > 0
+}
+
+// mayWatch tells whether the token may have what comes for these addresses posted: to
+// administer their host is to see that somebody does, not what is said.
+func (c *call) mayWatch(e *webhook.Endpoint) bool {
+	return c.token.MayAdmin(auth.AnyHost) || !slices.ContainsFunc(e.Watch, func(p jid.Pattern) bool { return !c.mayWatchBy(e, p) })
+}
+
+// mayWatchBy tells whether the token may read everything that a pattern covers and,
+// where what the endpoint answers is the account's word, speak for it.
+func (c *call) mayWatchBy(e *webhook.Endpoint, p jid.Pattern) bool {
+	covers := func(r jid.Pattern) bool { return r.Covers(p) }
+	return slices.ContainsFunc(c.token.Scopes.Read, covers) && (e.Silent || slices.ContainsFunc(c.token.Scopes.SendAs, covers))
 }
 
 // webhook returns the one in the path. One that the token has nothing to do with is
@@ -243,7 +251,7 @@ func (c *call) putWebhook() (_ any, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if !c.mayHook(e) {
+	if !c.mayHook(e) || !c.mayWatch(e) {
 		return nil, noScope(c.w, "The token may not have these events posted.")
 	}
 	defer func() { c.audit("webhook put", e.Name, map[string]string{"host": hostOf(e.URL)}, err) }()
