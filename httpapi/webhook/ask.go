@@ -78,7 +78,7 @@ func (s *Service) Ask(ctx context.Context, ev *event.Event) (replies []*stanza.S
 		replies, err = e.replies(d, ev, rs)
 	}
 	if err != nil {
-		s.log.Warn("the answer of a webhook cannot be used", "webhook", e.name, "id", ev.ID(), "err", err)
+		e.warnings.warn(e, "the answer of a webhook cannot be used", "id", ev.ID(), "err", err)
 		return replies, true, stanza.Err(stanza.UndefinedCondition, "the gateway's answer cannot be used")
 	}
 	if ev.Type == event.IQ && len(replies) == 0 {

@@ -35,6 +35,8 @@ type endpoint struct {
 	openUntil atomic.Int64 // Unix microseconds
 	removed   atomic.Bool
 	stats     stats
+	warnings  warnings // of answers
+	losses    warnings // of events
 	mail      mailbox
 	asking    chan struct{} // one element for each Ask under way
 
@@ -444,7 +446,7 @@ func (e *endpoint) finish(l *lane, it *item, state int) {
 
 // giveUp buries the head of a lane; its sender is told when that is written.
 func (e *endpoint) giveUp(l *lane, it *item) {
-	e.service.log.Warn("an event was given up", "webhook", e.name, "id", event.FormatID(it.seq), "attempts", it.attempts, "err", it.reason)
+	e.losses.warn(e, "an event was given up", "id", event.FormatID(it.seq), "attempts", it.attempts, "err", it.reason)
 	e.finish(l, it, stateDead)
 }
 

@@ -221,7 +221,7 @@ func (e *endpoint) post(ctx context.Context, d *definition, it *item, tell func(
 		return
 	}
 	if err == errTooLarge {
-		e.service.log.Warn("the answer of a webhook is too large to be read", "webhook", e.name, "id", ev.ID())
+		e.warnings.warn(e, "the answer of a webhook is too large to be read", "id", ev.ID())
 	}
 	if len(rs.body) == 0 || d.Silent {
 		e.mail.put(o)
@@ -229,7 +229,7 @@ func (e *endpoint) post(ctx context.Context, d *definition, it *item, tell func(
 	}
 	replies, err := e.replies(d, ev, rs)
 	if err != nil { // it would be the same again
-		e.service.log.Warn("the answer of a webhook cannot be used", "webhook", e.name, "id", ev.ID(), "err", err)
+		e.warnings.warn(e, "the answer of a webhook cannot be used", "id", ev.ID(), "err", err)
 	}
 	e.deliver(replies, func(err error) {
 		if err != nil { // a reply is not safe: the event must be posted again
