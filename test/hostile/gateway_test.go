@@ -100,9 +100,26 @@ func TestOddGateways(t *testing.T) {
 		domain string
 		status int
 	}{
-		{"example.org", 409}, {"EXAMPLE.org", 409}, {"ｅxample.org", 409}, {"example.org.", 409}, {goodDomain, 409}, {evilDomain, 409},
-		{"a b", 404}, {"", 404}, {"a@example.com", 404}, {"a/b", 404}, {strings.Repeat("a", 1100), 404}, {"\x00", 404}, {"\xff", 404}, {"*", 404},
-		{"BÜCHER.example", 201}, {"bücher.example", 200}, {"xn--bcher-kva.example", 200}, {"127.0.0.1", 201}, {"[::1]", 201}, {"sms.example.org", 201},
+		{"example.org", 409},
+		{"EXAMPLE.org", 409},
+		{"ｅxample.org", 409},
+		{"example.org.", 409},
+		{goodDomain, 409},
+		{evilDomain, 409},
+		{"a b", 404},
+		{"", 404},
+		{"a@example.com", 404},
+		{"a/b", 404},
+		{strings.Repeat("a", 1100), 404},
+		{"\x00", 404},
+		{"\xff", 404},
+		{"*", 404},
+		{"BÜCHER.example", 201},
+		{"bücher.example", 200},
+		{"xn--bcher-kva.example", 200},
+		{"127.0.0.1", 201},
+		{"[::1]", 201},
+		{"sms.example.org", 201},
 	} {
 		status, body := p.call("PUT", "/api/v1/gateways/"+url.PathEscape(tt.domain), all, asJSON, `{"type":"sms"}`)
 		if status != tt.status && !(tt.status == 404 && status == 405 && tt.domain == "") {

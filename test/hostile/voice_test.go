@@ -221,9 +221,15 @@ func TestWebhookThatLies(t *testing.T) {
 		{asXML, `<!DOCTYPE a [<!ENTITY b "evil">]><message><body>&b;</body></message>`},
 		{asXML, "<message><body>evil\x01</body></message>"},
 		{asJSON, `{"reply":{"body":"evil","extensions":"</message><message from='romeo@example.org'><body>evil</body>"}}`},
-		{asJSON, `{"reply":{"body":"evil\u0000"}}`}, {asJSON, "\xff\xfe{evil"}, {asJSON, strings.Repeat("[", 100000)}, {asJSON, `{"reply":` + strings.Repeat(`{"reply":`, 5000)},
-		{asJSON, `{"reply":{"body":"` + strings.Repeat("evil", 100000) + `"}}`}, {"text/plain; charset=evil\x00", "\xc3"}, {"multipart/mixed", "evil"},
-		{asJSON, `{"error":{"condition":"evil"}}`}, {asJSON, `{"error":{"condition":"gone","text":"\u0001evil"}}`},
+		{asJSON, `{"reply":{"body":"evil\u0000"}}`},
+		{asJSON, "\xff\xfe{evil"},
+		{asJSON, strings.Repeat("[", 100000)},
+		{asJSON, `{"reply":` + strings.Repeat(`{"reply":`, 5000)},
+		{asJSON, `{"reply":{"body":"` + strings.Repeat("evil", 100000) + `"}}`},
+		{"text/plain; charset=evil\x00", "\xc3"},
+		{"multipart/mixed", "evil"},
+		{asJSON, `{"error":{"condition":"evil"}}`},
+		{asJSON, `{"error":{"condition":"gone","text":"\u0001evil"}}`},
 	}
 	var next atomic.Int64
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
