@@ -134,8 +134,11 @@ func TestBatchRefused(t *testing.T) {
 		header    []string
 		status    int
 	}{
-		{"", ndjsonType, nil, 401}, {r.romeo, jsonType, nil, 415}, {r.romeo, ndjsonType + "; charset=utf-16", nil, 415},
-		{r.romeo, ndjsonType, []string{"Content-Encoding", "gzip"}, 415}, {r.romeo, ndjsonType, []string{"Idempotency-Key", `"`}, 400},
+		{"", ndjsonType, nil, 401},
+		{r.romeo, jsonType, nil, 415},
+		{r.romeo, ndjsonType + "; charset=utf-16", nil, 415},
+		{r.romeo, ndjsonType, []string{"Content-Encoding", "gzip"}, 415},
+		{r.romeo, ndjsonType, []string{"Idempotency-Key", `"`}, 400},
 	} {
 		rs, body := r.with(http.MethodPost, "/messages/batch", tt.token, tt.ct, hello, tt.header...)
 		problemIn(t, rs, body, tt.status)

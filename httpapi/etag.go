@@ -3,7 +3,6 @@ package httpapi
 import (
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
 	"hash/maphash"
 	"net/http"
 	"strings"
@@ -53,7 +52,7 @@ func precondition[T any](r *http.Request, current *T) error {
 	}
 	tag := ""
 	if current != nil {
-		body, err := json.Marshal(current)
+		body, err := encodeJSON(current)
 		if err != nil {
 			return err
 		}

@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"context"
-	"encoding/json"
 	"maps"
 	"net/http"
 	"slices"
@@ -147,7 +146,7 @@ var shows = []string{"away", "chat", "dnd", "xa"} // RFC 6121 §4.7.2.1
 
 // tags returns the validators of both representations.
 func (c *call) tags(j jid.JID, s *PresenceState, list []*stanza.Stanza) ([]string, error) {
-	body, err := json.Marshal(s)
+	body, err := encodeJSON(s)
 	if err != nil {
 		return nil, err
 	}

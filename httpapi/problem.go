@@ -1,14 +1,15 @@
 package httpapi
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
 	"strconv"
 
-	"trivium/core/auth/bearer"
 	"trivium/bridges/kit"
+	"trivium/core/auth/bearer"
 	"trivium/core/stanza"
 	"trivium/core/store"
 	"trivium/httpapi/message"
@@ -121,6 +122,17 @@ func problemOf(err error) (p *Problem, ours bool) {
 	return problem(http.StatusInternalServerError, ""), true
 }
 
+// encodeJSON is json.Marshal that leaves the signs of XML as they are.
+func encodeJSON(v any) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
+
 // retryAfter is what a client is asked to wait, in seconds, where a later
 // attempt may succeed.
 const retryAfter = 5
@@ -130,7 +142,7 @@ func (p *Problem) write(w http.ResponseWriter) {
 	if id := requestID(w); id != "" {
 		told.Instance = "urn:x-trivium:request:" + id
 	}
-	body, err := json.Marshal(&told)
+	body, err := encodeJSON(&told)
 	if err != nil {
 		panic(err) // strings and numbers
 	}

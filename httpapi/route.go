@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -152,7 +151,7 @@ func (c *call) answer(rt *route, out any) {
 	if status == 0 {
 		status = http.StatusOK
 	}
-	body, err := json.Marshal(out)
+	body, err := encodeJSON(out)
 	if err != nil {
 		c.refuse(fmt.Errorf("httpapi: answer: %w", err))
 		return
@@ -162,7 +161,7 @@ func (c *call) answer(rt *route, out any) {
 	if rt.versioned {
 		tag := etagOf(body)
 		if versioned != nil {
-			if raw, err := json.Marshal(versioned); err == nil {
+			if raw, err := encodeJSON(versioned); err == nil {
 				tag = etagOf(raw)
 			}
 		}

@@ -326,7 +326,7 @@ func (j *job) safe(err error) {
 	case err == nil:
 		j.claim.Store(idempotency.Answer{Status: status, Media: jsonType, Body: j.answer, Sender: j.st.From.String()}, j.message.Row(), j.stored)
 	case definite(j.problem):
-		body, err := json.Marshal(j.problem)
+		body, err := encodeJSON(j.problem)
 		if err != nil {
 			panic(err) // strings and numbers
 		}
@@ -424,7 +424,7 @@ func (rq *request) several(letters []letter, claim *idempotency.Claim) *Problem 
 			kept = kept && definite(p)
 		}
 	}
-	body, err := json.Marshal(&list)
+	body, err := encodeJSON(&list)
 	if err != nil {
 		panic(err) // strings and numbers
 	}
@@ -463,7 +463,7 @@ func appendJSON(dst []byte, s string) []byte {
 	for i := range len(s) {
 		switch c := s[i]; {
 		case c < ' ', c >= 0x7F, c == '"', c == '\\', c == '<', c == '>', c == '&':
-			b, err := json.Marshal(s)
+			b, err := encodeJSON(s)
 			if err != nil {
 				panic(err) // a string
 			}

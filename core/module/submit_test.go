@@ -103,4 +103,3 @@ func TestAskClient(t *testing.T) {
 		t.Errorf("answer %v", a)
 	}
 }
-

@@ -303,8 +303,14 @@ func TestParseKey(t *testing.T) {
 func TestFingerprint(t *testing.T) {
 	seen := map[Fingerprint]string{}
 	for _, p := range [][4]string{
-		{"POST", "/a", "m", "b"}, {"PUT", "/a", "m", "b"}, {"POST", "/b", "m", "b"}, {"POST", "/a", "n", "b"}, {"POST", "/a", "m", "c"},
-		{"POST", "/am", "", "b"}, {"POST", "/a", "mb", ""}, {"POST/a", "", "m", "b"},
+		{"POST", "/a", "m", "b"},
+		{"PUT", "/a", "m", "b"},
+		{"POST", "/b", "m", "b"},
+		{"POST", "/a", "n", "b"},
+		{"POST", "/a", "m", "c"},
+		{"POST", "/am", "", "b"},
+		{"POST", "/a", "mb", ""},
+		{"POST/a", "", "m", "b"},
 	} {
 		f := FingerprintOf(p[0], p[1], p[2], []byte(p[3]))
 		if again := FingerprintOf(p[0], p[1], p[2], []byte(p[3])); again != f {
