@@ -25,7 +25,7 @@ func newGateways(ctx context.Context, e *engine, s *core.Server) (*gateway.Regis
 			return e.webhooks.Ask(ctx, ev)
 		},
 		Wants: func(domain string, t event.Type) bool {
-			return e.events.Followers(domain) > 0 || e.webhooks.Takes(domain, t) || t == event.IQ && e.webhooks.Asks(domain)
+			return e.events.Follows(domain, t) || e.webhooks.Takes(domain, t) || t == event.IQ && e.webhooks.Asks(domain)
 		},
 		Observe: func(st *stanza.Stanza) { e.deliveries.Observe(st) },
 		Served: func(domain string) (has, up bool) {

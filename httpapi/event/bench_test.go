@@ -64,8 +64,8 @@ func BenchmarkAppend(b *testing.B) {
 // release is a consumer that bounds what is under way.
 type release chan struct{}
 
-func (r release) Want(*Event) (store.Op, func(error), error) {
-	return nil, func(error) { <-r }, nil
+func (r release) Want(*Event) (Wish, error) {
+	return Wish{Done: func(error) { <-r }}, nil
 }
 
 // sink is the answer of a stream without network.

@@ -20,11 +20,20 @@ import (
 // Consumer is told of every event as it is appended, so that what it has to do
 // with it is committed together with the event. Webhooks are one.
 type Consumer interface {
-	// Want returns what to do in the transaction that holds e, and what to call when
-	// it is committed (on the writer's goroutine: it must not block) or has failed.
-	// All may be nil. An error refuses the event. It is called under the log's lock, in
-	// the order of the log.
-	Want(e *Event) (op store.Op, done func(error), err error)
+	// Want returns what is to be done with e. An error refuses the event. It is called
+	// under the log's lock, in the order of the log.
+	Want(e *Event) (Wish, error)
+}
+
+// Wish is what a consumer has to do with an event; the zero Wish is nothing.
+type Wish struct {
+	// Op is for the transaction that holds the event.
+	Op store.Op
+	// Done is called when that is committed (on the writer's goroutine: it must not
+	// block) or has failed.
+	Done func(error)
+	// Takes says that the event has found who deals with it, and does not wait.
+	Takes bool
 }
 
 // Appender is the part of the Log that writers use.
@@ -50,6 +59,9 @@ type Options struct {
 	// TailOctets bounds the stanzas and data of those: 16 MiB. What streams have
 	// encoded of them comes on top, some three times as much for each format in use.
 	TailOctets int
+	// MaxWaiting is how many events of one host wait for somebody to take them
+	// (Log.Await): 100000. Messages beyond it are refused; other events do not wait.
+	MaxWaiting int
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
@@ -69,6 +81,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.TailOctets <= 0 {
 		o.TailOctets = 16 << 20
+	}
+	if o.MaxWaiting <= 0 {
+		o.MaxWaiting = 100_000
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -92,11 +107,13 @@ type Log struct {
 	base      atomic.Int64 // events that were there at the start, less those removed since
 	streams   atomic.Int64
 	followers followers
+	waiting   waiting
 
 	// order makes events enter the store's queue in the order of their numbers.
 	order     sync.Mutex
 	seq       int64 // the last number given
 	consumers []Consumer
+	awaits    func(host string) bool
 }
 
 //go:embed migrations/*.sql
@@ -109,8 +126,9 @@ func NewLog(ctx context.Context, o Options) (*Log, error) {
 		return nil, errors.New("event: Store is required")
 	}
 	o.setDefaults()
-	l := &Log{opts: o, db: o.Store, log: o.Logger}
-	l.followers.counts = map[string]int{}
+	l := &Log{opts: o, db: o.Store, log: o.Logger, held: []string{"event_waiting"}}
+	l.followers.of = map[string][]*follower{}
+	l.waiting.counts = map[string]int64{}
 	files, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return nil, fmt.Errorf("event: %w", err)
@@ -118,7 +136,7 @@ func NewLog(ctx context.Context, o Options) (*Log, error) {
 	if err := l.db.Migrate(ctx, "event", files); err != nil {
 		return nil, fmt.Errorf("event: %w", err)
 	}
-	if err := l.recall(ctx); err != nil {
+	if err := errors.Join(l.recall(ctx), l.recallWaiting(ctx)); err != nil {
 		return nil, fmt.Errorf("event: %w", err)
 	}
 	return l, nil
@@ -166,7 +184,7 @@ func (l *Log) Consume(c Consumer) {
 	l.consumers = append(l.consumers, c)
 }
 
-// Append implements Appender. The error is a consumer's, store.ErrBusy or
+// Append implements Appender. The error is a consumer's, ErrFull, store.ErrBusy or
 // store.ErrClosed.
 func (l *Log) Append(e *Event, rc *router.Receipt) error {
 	w := &write{log: l, entry: &entry{Event: e}, rc: rc}
@@ -175,9 +193,7 @@ func (l *Log) Append(e *Event, rc *router.Receipt) error {
 	err := w.queue()
 	l.order.Unlock()
 	if err != nil {
-		for _, done := range w.dones {
-			done(err)
-		}
+		w.settled(err)
 		// Nobody else knows of the Hold, and who called has one of its own.
 		rc.Release(nil)
 	}
@@ -189,6 +205,7 @@ type write struct {
 	log   *Log
 	entry *entry
 	rc    *router.Receipt
+	waits bool
 	ops   []store.Op
 	dones []func(error)
 }
@@ -199,16 +216,24 @@ func (w *write) queue() error {
 	now := l.opts.Now().UnixMicro()
 	e.Seq, e.Time = max(l.seq+1, now), time.UnixMicro(now).UTC()
 	l.seq = e.Seq
+	taken := false
 	for _, c := range l.consumers {
-		op, done, err := c.Want(e)
+		wish, err := c.Want(e)
 		if err != nil {
 			return err
 		}
-		if op != nil {
-			w.ops = append(w.ops, op)
+		if wish.Op != nil {
+			w.ops = append(w.ops, wish.Op)
 		}
-		if done != nil {
-			w.dones = append(w.dones, done)
+		if wish.Done != nil {
+			w.dones = append(w.dones, wish.Done)
+		}
+		taken = taken || wish.Takes
+	}
+	if !taken && l.awaits != nil && e.Type.waits() && l.awaits(e.Host) && !l.Follows(e.Host, e.Type) {
+		w.waits = l.waiting.enter(e.Host, l.opts.MaxWaiting)
+		if !w.waits && e.Type == Message {
+			return ErrFull
 		}
 	}
 	return l.db.Submit(w.insert, w.done)
@@ -222,6 +247,11 @@ func (w *write) insert(tx *store.Tx) error {
 		e.Seq, string(e.Type), e.Host, e.From.String(), e.To.String(), blob(e.Stanza), blob(e.Data), e.Trace, e.Key, e.Time.UnixMicro())
 	if err != nil {
 		return err
+	}
+	if w.waits {
+		if _, err := tx.Exec(`INSERT INTO event_waiting (host, seq) VALUES (?, ?)`, e.Host, e.Seq); err != nil {
+			return err
+		}
 	}
 	for _, op := range w.ops {
 		if err := op(tx); err != nil {
@@ -244,10 +274,18 @@ func (w *write) done(err error) {
 	if err == nil {
 		w.log.tail.push(w.entry)
 	}
+	w.settled(err)
+	w.rc.Release(err)
+}
+
+// settled tells those who have to know that the event is in, or not.
+func (w *write) settled(err error) {
+	if err != nil && w.waits {
+		w.log.waiting.add(w.entry.Host, -1)
+	}
 	for _, done := range w.dones {
 		done(err)
 	}
-	w.rc.Release(err)
 }
 
 // Last returns the number of the event that was committed last, or a number

@@ -104,21 +104,24 @@ type witness struct {
 	refuse error
 }
 
-func (w *witness) Want(e *event.Event) (store.Op, func(error), error) {
+func (w *witness) Want(e *event.Event) (event.Wish, error) {
 	if w.refuse != nil {
-		return nil, nil, w.refuse
+		return event.Wish{}, w.refuse
 	}
 	w.wanted = append(w.wanted, e.Seq) // under the log's lock
-	return func(tx *store.Tx) error {
+	return event.Wish{
+		Op: func(tx *store.Tx) error {
 			_, err := tx.Exec(`INSERT INTO witness (seq) VALUES (?)`, e.Seq)
 			return err
-		}, func(err error) {
+		},
+		Done: func(err error) {
 			if err == nil {
 				w.mu.Lock()
 				w.done = append(w.done, e.Seq)
 				w.mu.Unlock()
 			}
-		}, nil
+		},
+	}, nil
 }
 
 func createWitness(tb testing.TB, db *store.DB) {

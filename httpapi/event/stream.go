@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"trivium/core/store"
 )
 
 // Stream serves the log as server-sent events (WHATWG HTML §9.2). Log and Encoder
@@ -83,8 +85,11 @@ func (s Stream) Serve(w http.ResponseWriter, r *http.Request, f Filter, format F
 	if s.Serving == nil {
 		s.Serving = f.Hosts
 	}
-	s.Log.follow(s.Serving, 1)
-	defer s.Log.follow(s.Serving, -1)
+	me := &follower{types: f.Types}
+	s.Log.follow(me, s.Serving, true)
+	defer s.Log.follow(me, s.Serving, false)
+	c.Serving, c.types, c.settled = s.Serving, f.Types, c.id
+	defer c.settle(context.WithoutCancel(r.Context()))
 	if err := c.run(r.Context()); err != nil && r.Context().Err() == nil {
 		s.Log.log.Debug("an event stream ended", "remote", r.RemoteAddr, "err", err)
 	}
@@ -105,10 +110,14 @@ type connection struct {
 	reader *Reader
 	format Format
 	buf    []byte
-	from   string    // the id that the reader came with
-	id     int64     // the number that the reader knows of
-	wrote  time.Time // the last write
-	asked  time.Time // the last time that Allowed was asked
+	from   string // the id that the reader came with
+	id     int64  // the number that the reader knows of
+	types  []Type // of the filter
+	sent   int64  // the number of the last event that was written
+	// settled is up to where what was sent waits no more.
+	settled int64
+	wrote   time.Time // the last write
+	asked   time.Time // the last time that Allowed was asked
 }
 
 // begin sends the header and says where to begin; unknown: the id was none.
@@ -169,6 +178,9 @@ func (c *connection) run(ctx context.Context) error {
 			if err := c.write(); err != nil {
 				return err
 			}
+		}
+		if wake != nil {
+			c.settle(ctx)
 		}
 		if wake == nil {
 			if time.Since(c.wrote) >= c.Heartbeat { // much that the filter leaves out
@@ -251,6 +263,22 @@ func (c *connection) beat() {
 	c.buf = append(c.buf, '\n')
 }
 
+// settle notes that what was sent to who serves its host waits no more.
+func (c *connection) settle(ctx context.Context) {
+	if c.sent <= c.settled {
+		return
+	}
+	for _, host := range c.Serving {
+		if err := c.Log.settle(ctx, host, c.types, c.settled, c.sent); err != nil {
+			if ctx.Err() == nil && !errors.Is(err, store.ErrClosed) {
+				c.Log.log.Error("events that a stream has taken still wait", "host", host, "err", err)
+			}
+			return
+		}
+	}
+	c.settled = c.sent
+}
+
 // write sends what is in the buffer. A reader that does not take it in time is cut off.
 func (c *connection) write() error {
 	c.wrote = time.Now()
@@ -266,5 +294,9 @@ func (c *connection) write() error {
 	} else {
 		c.buf = c.buf[:0]
 	}
-	return c.rc.Flush()
+	if err := c.rc.Flush(); err != nil {
+		return err
+	}
+	c.sent = c.id
+	return nil
 }

@@ -5,8 +5,8 @@
 //
 // The Registry keeps the domains: those of the configuration, and those that were
 // declared at run time. A gateway that no webhook serves and no stream follows is down:
-// after a grace period its users see it leave. Messages wait in the event log all the same;
-// those that nobody could take in time go back to their senders.
+// after a grace period its users see it leave. Messages wait in the event log all the same, and
+// whoever comes to serve the gateway gets them; those that nobody takes in time go back to their senders.
 package gateway
 
 import (
@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -38,7 +39,7 @@ type Define struct {
 	Domain string `json:"domain" doc:"The gateway's domain." format:"hostname" example:"sms.example.org"`
 	Owner  string `json:"owner,omitempty" maxLength:"255" doc:"The id of the API token that it belongs to. Empty: whoever may administer it."`
 	kit.Definition
-	GiveUpAfter int `json:"give_up_after,omitempty" minimum:"60" maximum:"2592000" doc:"Seconds after which messages that nobody could take go back to their senders, for gateways without a webhook; 0: 72 hours."`
+	GiveUpAfter int `json:"give_up_after,omitempty" minimum:"60" maximum:"2592000" doc:"Seconds after which messages that no program has taken go back to their senders; 0: 72 hours."`
 }
 
 // Sources of definitions.
@@ -60,14 +61,13 @@ type Resource struct {
 // Log is what the Registry needs of the event log.
 type Log interface {
 	event.Appender
-	// Read returns events behind a number, as event.Log does.
-	Read(ctx context.Context, f *event.Filter, after int64, limit int) (list []*event.Event, last int64, err error)
-	// Acked is how far a consumer has said that it has come; 0: it has said nothing.
-	Acked(ctx context.Context, consumer string) (int64, error)
+	// Await and Offer are about events that nobody has taken, as event.Log has them.
+	Await(func(host string) bool)
+	Offer(ctx context.Context, host string, upTo int64, choose func([]*event.Event) ([]*event.Event, store.Op)) error
 }
 
 // Consumer is the name under which the program behind a gateway acknowledges events.
-func Consumer(domain string) string { return "gateway:" + domain }
+func Consumer(domain string) string { return event.Gateway(domain) }
 
 // Options of New. Router, Store and Log are required; zero values of the rest are
 // defaults.
@@ -83,7 +83,8 @@ type Options struct {
 	// there to do so. It may wait. A *stanza.Error, or a reply of type error, refuses a
 	// registration. Nil: nobody is. It is called for requests and registrations.
 	Sync func(ctx context.Context, e *event.Event) (replies []*stanza.Stanza, ok bool, err error)
-	// Served tells whether a webhook takes the events of a domain, and is up. Nil: none does.
+	// Served tells whether a webhook takes the events of a domain, and is up. It is asked
+	// when the gateway starts. Nil: none does.
 	Served func(domain string) (has, up bool)
 	// Wants tells whether anybody takes events of this type of a domain. Requests that
 	// nobody takes are refused at once. Nil: somebody does.
@@ -184,6 +185,7 @@ func New(ctx context.Context, o Options) (*Registry, error) {
 	if err := o.Store.Migrate(ctx, "gateway", files); err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
+	o.Log.Await(func(host string) bool { return o.Router.Serves(host) && !o.Router.Hosts(host) })
 	for _, d := range o.Configured {
 		if _, err := r.open(ctx, d, Configured); err != nil {
 			return nil, fmt.Errorf("gateway %s: %w", d.Domain, err)
@@ -515,8 +517,8 @@ func (r *Registry) store(ctx context.Context, d Define) error {
 	})
 }
 
-// Remove takes a gateway away that was declared at run time: its users are told, and
-// everything that is known of them is deleted. version is as for Put. The errors are
+// Remove takes a gateway away that was declared at run time: its users are told, messages
+// that nobody has taken go back, and everything that is known of the users is deleted. version is as for Put. The errors are
 // ErrNotFound, ErrReadOnly and ErrVersion.
 func (r *Registry) Remove(ctx context.Context, domain, version string) error {
 	r.writing.Lock()
@@ -542,7 +544,7 @@ func (r *Registry) Remove(ctx context.Context, domain, version string) error {
 	if stop != nil {
 		stop()
 	}
-	return g.Erase(ctx)
+	return errors.Join(g.giveUp(ctx, math.MaxInt64), r.forget(ctx, g.domain), g.Erase(ctx))
 }
 
 // forget deletes the rows of a gateway.

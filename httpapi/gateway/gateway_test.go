@@ -1,10 +1,13 @@
 package gateway_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -396,8 +399,8 @@ func TestGrace(t *testing.T) {
 	w.reg.Followers("nobody.example.org", 1)
 }
 
-// Messages that nobody could take go back, also after restarts; errors do not, nor does
-// what somebody could have taken.
+// Messages that nobody has taken go back, also after restarts, and whoever has come
+// since; errors do not, nor does what a program has read or acknowledged.
 func TestGiveUp(t *testing.T) {
 	o := gateway.Options{Sweep: 5 * time.Millisecond, Grace: time.Millisecond}
 	w := start(t, o)
@@ -439,13 +442,71 @@ func TestGiveUp(t *testing.T) {
 	if w.reg.GivenUp(sms) == 0 {
 		t.Error("what was given up is not known")
 	}
+	// A program that only reads what comes from now on has not taken what was there.
 	say("m5")
-	w.reg.Followers(sms, 1) // in time for m5
+	w.stream(event.FromNow, func() { say("m6") }, "m6")
 	w.Advance(61 * time.Minute)
-	w.reg.Followers(sms, 0)
-	say("m6")
+	c.Expect(back("m5"))
+	// One that begins where it was has.
+	say("m7")
+	w.stream(0, func() {}, "m7")
+	say("m8")
 	w.Advance(61 * time.Minute)
-	c.Expect(back("m6"))
+	c.Expect(back("m8"))
+	// So has one that says so.
+	say("m9")
+	if err := w.Store.Sync(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.log.Ack(context.Background(), gateway.Consumer(sms), w.log.Last()); err != nil {
+		t.Fatal(err)
+	}
+	say("m10")
+	w.Advance(61 * time.Minute)
+	c.Expect(back("m10"))
+	// Nothing waits for a gateway that is not there any more.
+	say("m11")
+	if err := w.reg.Remove(context.Background(), sms, ""); err != nil {
+		t.Fatal(err)
+	}
+	c.Expect(back("m11"))
+	c.Quiet()
+	if list := w.log.Waiting(); len(list) > 0 {
+		t.Errorf("events of %v wait", list)
+	}
+}
+
+// stream is a program that reads its gateway's events until it has seen the one that
+// has an id, and then breaks off.
+func (w *world) stream(after int64, meanwhile func(), until string) {
+	w.t.Helper()
+	if err := w.Store.Sync(context.Background()); err != nil {
+		w.t.Fatal(err)
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		s := event.Stream{Log: w.log, Encoder: &event.Encoder{}}
+		s.Serve(rw, r, event.Filter{Hosts: []string{sms}}, event.JSON, after)
+	}))
+	defer server.Close()
+	res, err := http.Get(server.URL)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	for !w.log.Follows(sms, event.Message) {
+		time.Sleep(time.Millisecond)
+	}
+	meanwhile()
+	for lines := bufio.NewScanner(res.Body); lines.Scan(); {
+		if strings.Contains(lines.Text(), `"`+until+`"`) {
+			break
+		}
+	}
+	res.Body.Close()
+	server.CloseClientConnections()
+	for w.log.Follows(sms, event.Message) {
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // What REST says of contacts.

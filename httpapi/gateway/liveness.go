@@ -17,49 +17,22 @@ type liveness struct {
 	hooked    bool      // a webhook serves it, and is up
 	followers int       // streams
 	since     time.Time // of the state that is announced
-	downSince time.Time // since when nobody is there; zero while somebody is
-	givenUp   int64     // messages up to here have gone back
+	gone      bool      // nobody is there
+	givenUp   int64     // events up to here are taken, or their messages have gone back
 	grace     *time.Timer
 	ended     bool
 }
 
 func (l *liveness) there() bool { return l.hooked || l.followers > 0 }
 
-// recall reads since when the gateway is without a program. One that nobody has ever
-// served is, from now on.
+// recall reads what has been given up. Nobody is there yet.
 func (l *liveness) recall(ctx context.Context, g *gateway) error {
-	var down int64
-	err := g.registry.opts.Store.QueryRow(ctx, `SELECT down_since, given_up FROM gateway_state WHERE domain = ?`, g.domain).Scan(&down, &l.givenUp)
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return err
-	}
-	l.since = g.registry.opts.Now().UTC()
-	l.downSince = l.since
-	if down != 0 {
-		l.downSince = time.UnixMilli(down).UTC()
+	l.since, l.gone = g.registry.opts.Now().UTC(), true
+	err := g.registry.opts.Store.QueryRow(ctx, `SELECT given_up FROM gateway_state WHERE domain = ?`, g.domain).Scan(&l.givenUp)
+	if errors.Is(err, sql.ErrNoRows) {
 		return nil
 	}
-	return g.registry.opts.Store.Write(ctx, l.op(g.domain))
-}
-
-// op writes the state down.
-func (l *liveness) op(domain string) store.Op {
-	down, givenUp := int64(0), l.givenUp
-	if !l.downSince.IsZero() {
-		down = l.downSince.UnixMilli()
-	}
-	return func(tx *store.Tx) error {
-		_, err := tx.Exec(`INSERT INTO gateway_state (domain, down_since, given_up) VALUES (?, ?, ?)
-			ON CONFLICT (domain) DO UPDATE SET down_since = excluded.down_since, given_up = excluded.given_up`, domain, down, givenUp)
-		return err
-	}
-}
-
-// noteSoon writes the state down for callers that must not wait.
-func (l *liveness) noteSoon(g *gateway) {
-	if err := g.registry.opts.Store.Submit(l.op(g.domain), nil); err != nil {
-		g.registry.log.Warn("the state of a gateway was not stored", "gateway", g.domain, "err", err)
-	}
+	return err
 }
 
 func (l *liveness) hook(g *gateway, up bool) {
@@ -87,17 +60,13 @@ func (l *liveness) weigh(g *gateway) {
 			l.grace.Stop()
 			l.grace = nil
 		}
-		if !l.downSince.IsZero() {
-			l.downSince = time.Time{}
-			l.noteSoon(g)
-		}
+		l.gone = false
 		if !g.Up() {
 			l.since = now
 			g.SetUp(true)
 		}
-	case l.downSince.IsZero():
-		l.downSince = now
-		l.noteSoon(g)
+	case !l.gone:
+		l.gone = true
 		l.grace = time.AfterFunc(g.registry.opts.Grace, func() {
 			g.mu.Lock()
 			defer g.mu.Unlock()
@@ -159,76 +128,45 @@ func (r *Registry) sweep(ctx context.Context) {
 		case <-tick.C:
 		}
 		for _, g := range r.all() {
-			if err := g.giveUp(ctx); err != nil && ctx.Err() == nil {
+			if err := g.giveUp(ctx, r.opts.Now().Add(-g.patience()).UnixMicro()); err != nil && ctx.Err() == nil {
 				r.log.Error("messages to a gateway were not given up", "gateway", g.domain, "err", err)
 			}
 		}
 	}
 }
 
-// giveUp returns messages to their senders that have waited for too long: they came
-// while nobody was there, and nobody has been since. Webhooks give up by themselves.
-func (g *gateway) giveUp(ctx context.Context) error {
-	o := &g.registry.opts
-	if o.Served != nil {
-		if has, _ := o.Served(g.domain); has {
-			return nil
-		}
-	}
+// patience is how long messages wait for somebody to take them.
+func (g *gateway) patience() time.Duration {
 	g.mu.Lock()
-	down, after, patience := g.live.downSince, g.live.givenUp, time.Duration(g.def.GiveUpAfter)*time.Second
-	g.mu.Unlock()
-	if patience <= 0 {
-		patience = o.GiveUpAfter
+	defer g.mu.Unlock()
+	if g.def.GiveUpAfter > 0 {
+		return time.Duration(g.def.GiveUpAfter) * time.Second
 	}
-	limit := o.Now().Add(-patience)
-	if down.IsZero() || down.After(limit) {
-		return nil
-	}
-	acked, err := o.Log.Acked(ctx, Consumer(g.domain))
-	if err != nil {
-		return err
-	}
-	after = max(after, acked, down.UnixMicro()-1) // numbers are microseconds
-	filter := &event.Filter{Hosts: []string{g.domain}, Types: []event.Type{event.Message}}
-	for ctx.Err() == nil {
-		list, last, err := o.Log.Read(ctx, filter, after, 100)
-		if err != nil {
-			return err
-		}
-		done := false
+	return g.registry.opts.GiveUpAfter
+}
+
+// giveUp returns messages up to a number, which is a time in microseconds, to their
+// senders if nobody has taken them, whoever has been there since. Webhooks give up what
+// they have taken by themselves.
+func (g *gateway) giveUp(ctx context.Context, upTo int64) error {
+	return g.registry.opts.Log.Offer(ctx, g.domain, upTo, func(list []*event.Event) ([]*event.Event, store.Op) {
 		var t router.Turn
 		for _, e := range list {
-			if e.Time.After(limit) {
-				done = true
-				break
+			if e.Type == event.Message {
+				g.bounce(ctx, &t, e)
 			}
-			g.mu.Lock()
-			back := g.live.downSince != down
-			g.mu.Unlock()
-			if back { // somebody has come, and will take the rest
-				done = true
-				break
-			}
-			after = e.Seq
-			g.bounce(ctx, &t, e)
 		}
 		t.Flush()
-		if len(list) > 0 {
-			g.mu.Lock()
-			g.live.givenUp = max(g.live.givenUp, after)
-			op := g.live.op(g.domain)
-			g.mu.Unlock()
-			if err := o.Store.Write(ctx, op); err != nil {
-				return err
-			}
+		last := list[len(list)-1].Seq
+		g.mu.Lock()
+		g.live.givenUp = max(g.live.givenUp, last)
+		g.mu.Unlock()
+		return list, func(tx *store.Tx) error {
+			_, err := tx.Exec(`INSERT INTO gateway_state (domain, given_up) VALUES (?, ?)
+				ON CONFLICT (domain) DO UPDATE SET given_up = excluded.given_up WHERE excluded.given_up > gateway_state.given_up`, g.domain, last)
+			return err
 		}
-		if done || len(list) == 0 {
-			return nil
-		}
-		after = max(after, min(last, list[len(list)-1].Seq))
-	}
-	return nil
+	})
 }
 
 func (g *gateway) bounce(ctx context.Context, t *router.Turn, e *event.Event) {

@@ -193,6 +193,12 @@ func (d *definition) serves(host string) bool {
 	return d.domains[host] || len(d.domains) == 0 && len(d.Watch) == 0
 }
 
+// answers tells whether the endpoint is the program behind one of our domains, or one
+// of them, rather than one that looks on.
+func (d *definition) answers(host string) bool {
+	return d.serves(host) && (d.domains[host] || !d.Silent)
+}
+
 // hosts are the domains of ours that the definition names.
 func (d *definition) hosts() []string {
 	list := slices.AppendSeq(slices.Clone(d.Filter.Hosts), maps.Keys(d.domains))

@@ -34,6 +34,7 @@ type endpoint struct {
 	down      atomic.Bool  // the breaker is not closed
 	openUntil atomic.Int64 // Unix microseconds
 	removed   atomic.Bool
+	stale     atomic.Bool // it takes events again; set before it does
 	stats     stats
 	warnings  warnings // of answers
 	losses    warnings // of events
@@ -43,6 +44,7 @@ type endpoint struct {
 	cancel  context.CancelFunc // of run; under Service.mu
 	stopped chan struct{}      // closed when run has ended
 
+	filled    *definition // with which it was last filled
 	lanes     map[int64]*lane
 	due       laneHeap // lanes that are not busy and have something
 	held      int      // items with their event
@@ -186,8 +188,12 @@ func (e *endpoint) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		e.receive(e.mail.take())
 		wait := time.Hour
-		if !e.gone.Load() {
+		if e.gone.Load() {
+			wait = e.expire()
+		} else if e.fill(ctx) {
 			wait = e.dispatch(posts)
+		} else {
+			wait = time.Second
 		}
 		wait = min(wait, e.flush(), e.observe())
 		timer.Reset(wait)
@@ -199,6 +205,21 @@ func (e *endpoint) run(ctx context.Context) {
 	}
 	e.stop(abort)
 	e.def.Load().close()
+}
+
+// fill queues what waits in the log, when the endpoint may take other events than
+// before. The mail has been taken: nothing newer is in a lane.
+func (e *endpoint) fill(ctx context.Context) bool {
+	d := e.def.Load()
+	if !e.stale.Swap(false) && e.filled == d {
+		return true
+	}
+	if !e.backfill(ctx, d) {
+		e.stale.Store(true)
+		return false
+	}
+	e.filled = d
+	return true
 }
 
 func (e *endpoint) receive(m mail) {

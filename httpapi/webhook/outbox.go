@@ -23,8 +23,9 @@ const (
 // Want implements event.Consumer: what endpoints take the event becomes a row each.
 // ErrFull refuses an event to a gateway domain whose endpoint has too many; others
 // that have drop it.
-func (s *Service) Want(ev *event.Event) (store.Op, func(error), error) {
+func (s *Service) Want(ev *event.Event) (event.Wish, error) {
 	var wants []want
+	taken := false
 	for _, e := range *s.list.Load() {
 		d := e.def.Load()
 		if e.gone.Load() || !d.takes(ev) {
@@ -36,7 +37,7 @@ func (s *Service) Want(ev *event.Event) (store.Op, func(error), error) {
 				for _, w := range wants {
 					w.endpoint.stats.pending.Add(-1)
 				}
-				return nil, nil, ErrFull
+				return event.Wish{}, ErrFull
 			}
 			if e.stats.dropped.Add(1)%1000 == 1 {
 				s.log.Warn("events are dropped: too many wait for a webhook", "webhook", e.name, "dropped", e.stats.dropped.Load())
@@ -44,16 +45,17 @@ func (s *Service) Want(ev *event.Event) (store.Op, func(error), error) {
 			continue
 		}
 		wants = append(wants, want{endpoint: e})
+		taken = taken || d.answers(ev.Host)
 	}
 	if len(wants) == 0 {
-		return nil, nil, nil
+		return event.Wish{}, nil
 	}
 	w := &wanted{wants: wants}
 	lane := laneOf(ev)
 	for i := range wants {
 		wants[i].item = &item{seq: ev.Seq, lane: lane, since: ev.Time, event: ev}
 	}
-	return w.insert, w.done, nil
+	return event.Wish{Op: w.insert, Done: w.done, Takes: taken}, nil
 }
 
 // want is one endpoint that takes an event, and wanted are all of them.
@@ -64,14 +66,16 @@ type want struct {
 
 type wanted struct{ wants []want }
 
+const insertDelivery = `INSERT INTO webhook_delivery (seq, endpoint, lane, state, attempts, next_try, at, status, latency, reason)
+	VALUES (?, ?, ?, 0, 0, 0, ?, 0, 0, '')`
+
 // insert is a store.Op.
 func (w *wanted) insert(tx *store.Tx) error {
 	for _, x := range w.wants {
 		if x.endpoint.removed.Load() {
 			continue
 		}
-		_, err := tx.Exec(`INSERT INTO webhook_delivery (seq, endpoint, lane, state, attempts, next_try, at, status, latency, reason)
-			VALUES (?, ?, ?, 0, 0, 0, ?, 0, 0, '')`, x.item.seq, x.endpoint.id, x.item.lane, x.item.since.UnixMicro())
+		_, err := tx.Exec(insertDelivery, x.item.seq, x.endpoint.id, x.item.lane, x.item.since.UnixMicro())
 		if err != nil {
 			return err
 		}

@@ -247,7 +247,7 @@ func (e *endpoint) bounceAll(batch []mark) {
 			continue
 		}
 		ev, err := e.service.opts.Log.Get(e.service.ctx, batch[i].seq)
-		if err != nil || ev.Stanza == nil || ev.Type != event.Message || !e.def.Load().domains[ev.Host] {
+		if err != nil || ev.Stanza == nil || ev.Type != event.Message || !e.owes(ev.Host) {
 			continue
 		}
 		st, err := stanza.ParseDocument(ev.Stanza)
@@ -256,4 +256,11 @@ func (e *endpoint) bounceAll(batch []mark) {
 		}
 		e.refuse(st, stanza.Err(stanza.RecipientUnavailable, "the gateway could not deliver the message"))
 	}
+}
+
+// owes tells whether the endpoint is the only program behind one of our domains, which
+// is a gateway's.
+func (e *endpoint) owes(host string) bool {
+	d, s := e.def.Load(), e.service
+	return d.domains[host] || d.answers(host) && !s.opts.Router.Hosts(host) && !s.answered(host, e)
 }

@@ -197,8 +197,8 @@ func (s *Service) insert(e *endpoint) {
 	s.list.Store(&list)
 }
 
-// Remove ends an endpoint and forgets what waits for it, its delivery log and its
-// dead letters.
+// Remove ends an endpoint and forgets its delivery log and its dead letters. What is
+// pending of its gateway domains waits for another.
 func (s *Service) Remove(ctx context.Context, name string, version int64) error {
 	s.change.Lock()
 	defer s.change.Unlock()
@@ -211,8 +211,15 @@ func (s *Service) Remove(ctx context.Context, name string, version int64) error 
 	case version != AnyVersion && version != e.version.Load():
 		return ErrVersion
 	}
-	err := s.opts.Store.Write(ctx, func(tx *store.Tx) error {
+	before := s.list.Load()
+	s.list.Store(new(slices.DeleteFunc(slices.Clone(*before), func(x *endpoint) bool { return x == e })))
+	s.opts.Log.Given() // from here on, nobody expects it to take anything
+	done := func() {}
+	err := s.opts.Store.Write(ctx, func(tx *store.Tx) (err error) {
 		if _, err := tx.Exec(`DELETE FROM webhook_endpoint WHERE id = ?`, e.id); err != nil {
+			return err
+		}
+		if done, err = s.requeue(tx, e.id); err != nil {
 			return err
 		}
 		if _, err := tx.Exec(`DELETE FROM webhook_delivery WHERE endpoint = ?`, e.id); err != nil {
@@ -224,9 +231,10 @@ func (s *Service) Remove(ctx context.Context, name string, version int64) error 
 	})
 	if err != nil {
 		e.removed.Store(false)
+		s.list.Store(before)
 		return err
 	}
-	s.list.Store(new(slices.DeleteFunc(slices.Clone(*s.list.Load()), func(x *endpoint) bool { return x == e })))
+	done()
 	if s.opts.Watcher != nil {
 		s.opts.Watcher.Watch(name, nil)
 	}
@@ -269,6 +277,7 @@ func (s *Service) Enable(ctx context.Context, name string) error {
 
 // renew forgets what was bad about an endpoint.
 func (e *endpoint) renew() {
+	e.stale.Store(true) // what came while it was gone
 	e.gone.Store(false)
 	e.down.Store(false)
 	e.breaker.Store(e.newBreaker())
@@ -276,10 +285,11 @@ func (e *endpoint) renew() {
 }
 
 // Up tells whether an endpoint takes the events of one of our domains, and whether
-// it, or one of them, works. One that has answered 410 Gone takes nothing.
+// it, or one of them, works. One that has answered 410 Gone takes nothing, and one that
+// is Silent looks on, where the domain is not its own.
 func (s *Service) Up(host string) (has, up bool) {
 	for _, e := range *s.list.Load() {
-		if !e.gone.Load() && e.def.Load().serves(host) {
+		if !e.gone.Load() && e.def.Load().answers(host) {
 			has = true
 			up = up || !e.down.Load()
 		}
@@ -292,7 +302,7 @@ func (s *Service) Up(host string) (has, up bool) {
 func (s *Service) Takes(host string, t event.Type) bool {
 	for _, e := range *s.list.Load() {
 		d := e.def.Load()
-		if e.gone.Load() || !d.serves(host) || t == event.IQ && d.Sync && !d.Silent {
+		if e.gone.Load() || !d.answers(host) || t == event.IQ && d.Sync && !d.Silent {
 			continue
 		}
 		if len(d.Filter.Types) == 0 || slices.Contains(d.Filter.Types, t) {

@@ -14,6 +14,9 @@
 // time; conversations go in parallel. After a crash the oldest events of a
 // conversation may be posted again, with the same webhook-id, and their replies sent
 // again with the same stanza id.
+//
+// Events of a gateway domain that no endpoint takes wait in the log. An endpoint that
+// comes to take them, because it was made, changed or enabled, gets them first.
 package webhook
 
 import (
@@ -44,6 +47,14 @@ type Log interface {
 	Consume(event.Consumer)
 	Get(ctx context.Context, seq int64) (*event.Event, error)
 	HeldBy(table string)
+	// Given returns the last number given: consumers have been asked about all events
+	// up to it.
+	Given() int64
+	// Waiting, Offer and Requeue are about events that nobody has taken, as event.Log
+	// has them.
+	Waiting() []string
+	Offer(ctx context.Context, host string, upTo int64, choose func([]*event.Event) ([]*event.Event, store.Op)) error
+	Requeue(tx *store.Tx, seqs []int64) (done func(), err error)
 }
 
 // Watcher is what the Service needs of event.Recorder.
@@ -189,7 +200,7 @@ func New(ctx context.Context, list []Endpoint, o Options) (*Service, error) {
 	if err := s.takeOver(ctx); err != nil {
 		return nil, fmt.Errorf("webhook: what waited in an older version's tables: %w", err)
 	}
-	if err := s.recall(ctx); err != nil {
+	if err := errors.Join(s.letGo(ctx), s.recall(ctx)); err != nil {
 		return nil, fmt.Errorf("webhook: %w", err)
 	}
 	o.Log.HeldBy("webhook_delivery")
