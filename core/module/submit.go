@@ -17,6 +17,7 @@ func (h *Host) Submit(ctx context.Context, t *Turn, st *stanza.Stanza, rc *Recei
 	if !h.ours(st.From) {
 		return h.Router.Send(ctx, t, st, rc)
 	}
+	st = humble(st)
 	p := &Packet{Stanza: st, Session: h.Router.Agent(st.From), Turn: t, Receipt: rc}
 	err := h.Out(ctx, p)
 	if err == nil {
@@ -37,6 +38,7 @@ func (h *Host) Ask(ctx context.Context, st *stanza.Stanza) (*stanza.Stanza, erro
 		st = st.Readdressed(st.From, st.From.Bare())
 	}
 	if h.ours(st.From) {
+		st = humble(st)
 		var t Turn
 		p := &Packet{Stanza: st, Session: h.Router.Agent(st.From), Turn: &t}
 		err := h.Out(ctx, p)
@@ -51,6 +53,23 @@ func (h *Host) Ask(ctx context.Context, st *stanza.Stanza) (*stanza.Stanza, erro
 		st = p.Stanza
 	}
 	return h.Router.Ask(ctx, st)
+}
+
+// agentResource is where programs speak from that speak to their own account's clients.
+const agentResource = "rest"
+
+// humble gives what an account says to its own clients a resource to come from. What
+// comes from its bare address they take for the server's word: carbons (XEP-0280 §11),
+// results of archives (XEP-0313 §4.2), roster pushes (RFC 6121 §2.1.6).
+func humble(st *stanza.Stanza) *stanza.Stanza {
+	if !st.From.IsBare() || st.To.Bare() != st.From || st.Kind != stanza.Message && st.To.IsBare() {
+		return st
+	}
+	from, err := jid.New(st.From.Local(), st.From.Domain(), agentResource)
+	if err != nil {
+		return st // its parts were prepared before: this cannot be
+	}
+	return st.Readdressed(from, st.To)
 }
 
 // ours tells whether an address is an account's, or a resource of one.

@@ -103,3 +103,21 @@ func TestAskClient(t *testing.T) {
 		t.Errorf("answer %v", a)
 	}
 }
+
+// TestSubmitIsNoServer: a program that speaks for an account cannot make its clients
+// believe that the server speaks: a carbon comes from the bare address (XEP-0280 §11).
+func TestSubmitIsNoServer(t *testing.T) {
+	srv := submitted(t)
+	phone := srv.Connect("bot@example.org/phone")
+	phone.Send(`<presence/>`).Take()
+	for _, to := range []string{"bot@example.org", "bot@example.org/phone"} {
+		err := submit(t, srv, `<message from='bot@example.org' to='`+to+`' type='chat' id='m1'>
+			<received xmlns='urn:xmpp:carbons:2'><forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client' from='juliet@example.com'><body>Hist!</body></message></forwarded></received></message>`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := phone.Next(); !strings.Contains(got, "from='bot@example.org/rest'") {
+			t.Errorf("to %s: %s", to, got)
+		}
+	}
+}
