@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"time"
 
 	"trivium/core/store"
@@ -125,8 +126,7 @@ func (e *endpoint) expire() time.Duration {
 // for what others have got too. It is part of a store.Op, before the deliveries go; done
 // is called when it is committed.
 func (s *Service) requeue(tx *store.Tx, id int64) (done func(), err error) {
-	rows, err := tx.Query(`SELECT event_log.seq, event_log.host FROM webhook_delivery JOIN event_log ON event_log.seq = webhook_delivery.seq
-		WHERE webhook_delivery.endpoint = ? AND webhook_delivery.state = 0 ORDER BY event_log.seq`, id)
+	rows, err := tx.Query(selectPending, id)
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +137,7 @@ func (s *Service) requeue(tx *store.Tx, id int64) (done func(), err error) {
 		if err := rows.Scan(&seq, &host); err != nil {
 			return nil, err
 		}
-		if !s.answered(host, nil) {
+		if !s.copied(host) {
 			seqs = append(seqs, seq)
 		}
 	}
@@ -147,55 +147,164 @@ func (s *Service) requeue(tx *store.Tx, id int64) (done func(), err error) {
 	return s.opts.Log.Requeue(tx, seqs)
 }
 
+const selectPending = `SELECT event_log.seq, event_log.host FROM webhook_delivery JOIN event_log ON event_log.seq = webhook_delivery.seq
+	WHERE webhook_delivery.endpoint = ? AND webhook_delivery.state = 0 ORDER BY event_log.seq`
+
 // answered tells whether an endpoint in the list, but one, is a program behind one of our
 // domains.
 func (s *Service) answered(host string, but *endpoint) bool {
-	for _, e := range *s.list.Load() {
-		if e != but && e.def.Load().answers(host) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(*s.list.Load(), func(e *endpoint) bool { return e != but && e.def.Load().answers(host) })
 }
 
-// letGo lets what waits for endpoints that are not there, since the configuration has
-// them no more, wait for others, as far as it is for gateways. It is part of New.
+// copied tells whether some endpoint gets the events of one of our domains that is not its
+// own: also those that are pending for another.
+func (s *Service) copied(host string) bool {
+	return slices.ContainsFunc(*s.list.Load(), func(e *endpoint) bool {
+		d := e.def.Load()
+		return d.answers(host) && !d.domains[host]
+	})
+}
+
+// release lets what is pending for an endpoint wait for others, as far as it is for
+// gateways and the endpoint does not take it any more; all of it if d is nil. only chooses
+// further. It returns what is not pending any more.
+func (s *Service) release(ctx context.Context, id int64, d *definition, only func(seq int64) bool) (released []int64, err error) {
+	seqs, err := s.foreign(ctx, id, d, only)
+	if err != nil || len(seqs) == 0 {
+		return nil, err
+	}
+	done := func() {}
+	err = s.opts.Store.Write(ctx, func(tx *store.Tx) (err error) {
+		released = released[:0]
+		if done, err = s.opts.Log.Requeue(tx, seqs); err != nil {
+			return err
+		}
+		for _, seq := range seqs {
+			res, err := tx.Exec(`DELETE FROM webhook_delivery WHERE endpoint = ? AND seq = ? AND state = 0
+				AND EXISTS (SELECT 1 FROM event_waiting WHERE event_waiting.seq = webhook_delivery.seq)`, id, seq)
+			if err != nil {
+				return err
+			}
+			if n, err := res.RowsAffected(); err != nil {
+				return err
+			} else if n > 0 {
+				released = append(released, seq)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	done()
+	return released, nil
+}
+
+// foreign returns what release may let go.
+func (s *Service) foreign(ctx context.Context, id int64, d *definition, only func(seq int64) bool) (seqs []int64, err error) {
+	rows, err := s.opts.Store.Query(ctx, selectPending, id)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var seq int64
+		var host string
+		if err := rows.Scan(&seq, &host); err != nil {
+			return nil, err
+		}
+		if s.opts.Router.Hosts(host) || d != nil && d.serves(host) || only != nil && !only(seq) || s.copied(host) {
+			continue
+		}
+		if d != nil { // it may watch who has caused the event
+			ev, err := s.opts.Log.Get(ctx, seq)
+			if err != nil {
+				return nil, err
+			}
+			if d.takes(ev) {
+				continue
+			}
+		}
+		seqs = append(seqs, seq)
+	}
+	return seqs, errors.Join(rows.Err(), rows.Close())
+}
+
+// letGo lets what waits for endpoints of the configuration that it has no more, or that
+// have other domains, wait for others. It is part of New.
 func (s *Service) letGo(ctx context.Context) error {
-	known := map[int64]bool{}
+	known := map[int64]*definition{}
 	for _, e := range *s.list.Load() {
-		known[e.id] = true
+		known[e.id] = e.def.Load()
 	}
 	rows, err := s.opts.Store.Query(ctx, `SELECT id FROM webhook_endpoint`)
 	if err != nil {
 		return err
 	}
 	defer rows.Close()
-	var lost []int64
+	var ids []int64
 	for rows.Next() {
 		var id int64
 		if err := rows.Scan(&id); err != nil {
 			return err
 		}
-		if !known[id] {
-			lost = append(lost, id)
-		}
+		ids = append(ids, id)
 	}
 	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
 		return err
 	}
-	for _, id := range lost {
-		done := func() {}
-		err := s.opts.Store.Write(ctx, func(tx *store.Tx) (err error) {
-			if done, err = s.requeue(tx, id); err != nil {
-				return err
-			}
-			_, err = tx.Exec(`DELETE FROM webhook_delivery WHERE endpoint = ? AND state = 0 AND seq IN (SELECT seq FROM event_waiting)`, id)
-			return err
-		})
-		if err != nil {
+	for _, id := range ids {
+		if _, err := s.release(ctx, id, known[id], nil); err != nil {
 			return err
 		}
-		done()
 	}
 	return nil
+}
+
+// drop lets what is in the lanes and not taken by d wait for others. It is part of run.
+func (e *endpoint) drop(ctx context.Context, d *definition) bool {
+	idle := map[int64]bool{}
+	for _, l := range e.lanes {
+		for i, it := range l.queue {
+			if i > 0 || !l.busy {
+				idle[it.seq] = true
+			}
+		}
+	}
+	s := e.service
+	released, err := s.release(ctx, e.id, d, func(seq int64) bool { return idle[seq] })
+	if err != nil {
+		if ctx.Err() == nil && !errors.Is(err, store.ErrClosed) {
+			s.log.Error("events that a webhook takes no more were not left to others", "webhook", e.name, "err", err)
+		}
+		return false
+	}
+	if len(released) == 0 {
+		return true
+	}
+	gone := map[int64]bool{}
+	for _, seq := range released {
+		gone[seq] = true
+	}
+	e.due = e.due[:0]
+	for _, l := range e.lanes {
+		l.queue = slices.DeleteFunc(l.queue, func(it *item) bool {
+			if gone[it.seq] {
+				e.release(it)
+			}
+			return gone[it.seq]
+		})
+		if !l.busy {
+			e.schedule(l)
+		}
+	}
+	e.aged = true
+	e.stats.pending.Add(-int64(len(released)))
+	for _, other := range *s.list.Load() { // whose domains they may be by now
+		if other != e {
+			other.stale.Store(true)
+			other.mail.notify()
+		}
+	}
+	return true
 }

@@ -44,6 +44,7 @@ type endpoint struct {
 	cancel  context.CancelFunc // of run; under Service.mu
 	stopped chan struct{}      // closed when run has ended
 
+	kept      *definition // of what is in the lanes
 	filled    *definition // with which it was last filled
 	lanes     map[int64]*lane
 	due       laneHeap // lanes that are not busy and have something
@@ -187,13 +188,14 @@ func (e *endpoint) run(ctx context.Context) {
 	defer timer.Stop()
 	for ctx.Err() == nil {
 		e.receive(e.mail.take())
-		wait := time.Hour
-		if e.gone.Load() {
-			wait = e.expire()
-		} else if e.fill(ctx) {
-			wait = e.dispatch(posts)
-		} else {
+		var wait time.Duration
+		switch d, gone := e.def.Load(), e.gone.Load(); {
+		case !e.keep(ctx, d), !gone && !e.fill(ctx, d):
 			wait = time.Second
+		case gone:
+			wait = e.expire()
+		default:
+			wait = e.dispatch(posts)
 		}
 		wait = min(wait, e.flush(), e.observe())
 		timer.Reset(wait)
@@ -207,10 +209,18 @@ func (e *endpoint) run(ctx context.Context) {
 	e.def.Load().close()
 }
 
+// keep lets go of what the endpoint does not take any more since it has changed.
+func (e *endpoint) keep(ctx context.Context, d *definition) bool {
+	if e.kept != nil && e.kept != d && !e.drop(ctx, d) {
+		return false
+	}
+	e.kept = d
+	return true
+}
+
 // fill queues what waits in the log, when the endpoint may take other events than
 // before. The mail has been taken: nothing newer is in a lane.
-func (e *endpoint) fill(ctx context.Context) bool {
-	d := e.def.Load()
+func (e *endpoint) fill(ctx context.Context, d *definition) bool {
 	if !e.stale.Swap(false) && e.filled == d {
 		return true
 	}

@@ -258,9 +258,9 @@ func (e *endpoint) bounceAll(batch []mark) {
 	}
 }
 
-// owes tells whether the endpoint is the only program behind one of our domains, which
-// is a gateway's.
+// owes tells whether the sender of a message to one of our domains, which is a gateway's,
+// relies on the endpoint: it is the only program behind it, or was.
 func (e *endpoint) owes(host string) bool {
 	d, s := e.def.Load(), e.service
-	return d.domains[host] || d.answers(host) && !s.opts.Router.Hosts(host) && !s.answered(host, e)
+	return d.domains[host] || !s.opts.Router.Hosts(host) && (!d.serves(host) || d.answers(host) && !s.answered(host, e))
 }

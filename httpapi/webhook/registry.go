@@ -422,11 +422,14 @@ func (s *Service) save(ctx context.Context, e *endpoint, d *definition) error {
 			version, string(definition), d.URL, e.id)
 		return err
 	})
-	if err == nil {
-		e.id = id
-		e.version.Store(version)
+	if err != nil {
+		return err
 	}
-	return err
+	if e.id == 0 {
+		e.id = id // nobody else knows it yet
+	}
+	e.version.Store(version)
+	return nil
 }
 
 // configure takes the endpoints of the configuration, and those that were made at run
