@@ -28,7 +28,7 @@ type Answer struct {
 	Reply    *Reply       `json:"reply,omitempty" doc:"One message back."`
 	Messages []Reply      `json:"messages,omitempty" maxItems:"64" doc:"Any number of messages, after reply."`
 	Result   *string      `json:"result,omitempty" doc:"The answer to an iq request: the child of the result as XML, or an empty string for a result without one."`
-	Error    *AnswerError `json:"error,omitempty" doc:"The message or the iq request is refused."`
+	Error    *AnswerError `json:"error,omitempty" doc:"The message, the iq request, or the registration with a synchronous endpoint is refused; who asked sees condition and text. A registration looks at no other member."`
 }
 
 // AnswerError is a stanza error.
@@ -81,6 +81,24 @@ func (e *endpoint) replies(d *definition, ev *event.Event, rs response) ([]*stan
 		return nil, errors.New("an error was answered")
 	}
 	return r.list, err
+}
+
+// refuses reads whether an answer to a registration refuses it; the error is for the user.
+// Nothing else in it has a meaning.
+func refuses(rs response) error {
+	if len(rs.body) == 0 || rs.media != event.TypeJSON {
+		return nil
+	}
+	var a Answer
+	err := message.DecodeLoose(rs.body, &a)
+	if err != nil || a.Error == nil {
+		return err
+	}
+	refusal, err := a.Error.stanza()
+	if err != nil {
+		return err
+	}
+	return refusal
 }
 
 // reader makes stanzas of an answer to st, the stanza of ev.

@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 
@@ -35,9 +36,10 @@ func (s *Service) asked(host string) (found *endpoint) {
 // Ask posts an event at once, outside the log and the outbox, to the endpoint that
 // answers for the event's host, and returns the stanzas that its response holds. ok
 // tells whether there is such an endpoint: one with Sync that is not Silent, and whose
-// Filter takes the event. An iq request has exactly one answer. The error is a
-// *stanza.Error for the sender: remote-server-timeout when the endpoint gives no answer
-// in time, or what its status code stands for.
+// Filter takes the event. An iq request has exactly one answer, and a registration none: it
+// takes place unless there is an error. The error is a *stanza.Error for the sender:
+// remote-server-timeout when the endpoint gives no answer in time, what its status code
+// stands for, or for a registration what the Answer says.
 //
 // ev gets a number and a time if it has none. Ask waits, for as long as ctx and the
 // endpoint's Timeout let it.
@@ -74,7 +76,15 @@ func (s *Service) Ask(ctx context.Context, ev *event.Event) (replies []*stanza.S
 		e.stats.failed.Add(1)
 		return nil, true, refusalOf(rs.code)
 	}
-	if err == nil {
+	switch {
+	case err != nil:
+	case ev.Type == event.Registration:
+		err = refuses(rs)
+		var told *stanza.Error
+		if errors.As(err, &told) {
+			return nil, true, told
+		}
+	default:
 		replies, err = e.replies(d, ev, rs)
 	}
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"trivium/core/jid"
 	"trivium/core/mod/modtest"
 	"trivium/core/stanza"
 	"trivium/httpapi/event"
@@ -154,6 +155,42 @@ func TestAsk(t *testing.T) {
 				}
 				if st := w.Status()[0]; tt.code == 410 && st.State != "gone" || st.Asked != 1 {
 					t.Errorf("status %+v", st)
+				}
+			})
+		})
+	}
+}
+
+// A registration takes place unless the answer has an error, which the user sees.
+func TestAskRegistration(t *testing.T) {
+	for name, tt := range map[string]struct {
+		media, body string
+		want        stanza.Error
+	}{
+		"taken":             {},
+		"taken in words":    {media: "text/plain", body: "ok"},
+		"taken by JSON":     {media: "application/json", body: `{"ok":true}`},
+		"with a message":    {media: "application/json", body: `{"reply":{"body":"Welcome"}}`},
+		"refused":           {media: "application/json", body: `{"error":{"condition":"not-authorized","type":"auth","text":"wrong PIN"}}`, want: stanza.Error{Condition: stanza.NotAuthorized, Type: stanza.Auth, Text: "wrong PIN"}},
+		"refused shortly":   {media: "application/json; charset=utf-8", body: `{"error":{"condition":"internal-server-error"},"reply":{"body":"x"}}`, want: stanza.Error{Condition: stanza.InternalServerError}},
+		"unknown condition": {media: "application/json", body: `{"error":{"condition":"wrong-pin"}}`, want: stanza.Error{Condition: stanza.UndefinedCondition, Text: "the gateway's answer cannot be used"}},
+		"not JSON":          {media: "application/json", body: `{"error":`, want: stanza.Error{Condition: stanza.UndefinedCondition, Text: "the gateway's answer cannot be used"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := &carrier{answer: func(*http.Request, int) (*http.Response, error) { return answers(200, tt.media, tt.body) }}
+			asker(t, c, nil, func(_ *modtest.Server, w *Service) {
+				list, ok, err := w.Ask(context.Background(), &event.Event{
+					Type: event.Registration, Host: "gw.example.org", From: jid.Must("romeo@example.org"), To: jid.Must("gw.example.org"),
+					Data: []byte(`{"change":"registered","domain":"gw.example.org","user":"romeo@example.org","fields":{"pin":"0000"}}`),
+				})
+				var got stanza.Error
+				if told := (*stanza.Error)(nil); errors.As(err, &told) {
+					got = *told
+				} else if err != nil {
+					t.Fatal(err)
+				}
+				if !ok || len(list) > 0 || got.Condition != tt.want.Condition || got.Text != tt.want.Text || tt.want.Type != "" && got.Type != tt.want.Type {
+					t.Errorf("%v, %v, %+v, want %+v", list, ok, got, tt.want)
 				}
 			})
 		})
