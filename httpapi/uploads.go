@@ -27,13 +27,6 @@ type Upload struct {
 	Expires *time.Time `json:"expires,omitempty" doc:"When it will be removed."`
 }
 
-// uploadPace is how fast a file has to come at least, in octets a second, after
-// some seconds of grace.
-const (
-	uploadPace  = 8 << 10
-	uploadGrace = 30 * time.Second
-)
-
 func (a *API) uploadRoutes() []route {
 	if a.opts.Uploads == nil {
 		return nil
@@ -163,11 +156,12 @@ func (c *call) upload() (any, error) {
 	if size >= 0 {
 		longest = size
 	}
-	_ = http.NewResponseController(c.w).SetReadDeadline(time.Now().Add(uploadGrace + time.Duration(longest/uploadPace)*time.Second))
+	hurry(c.w, longest)
 	f, err := c.opts.Uploads.Save(c.r.Context(), owner, c.args.Get("name"), c.r.Header.Get("Content-Type"), size, c.r.Body)
 	if err != nil {
 		return nil, c.uploadProblem(err)
 	}
+	relax(c.w)
 	shown := shownUpload(&f)
 	return &outcome{value: &shown, location: "/uploads/" + segment(f.ID) + "?owner=" + url.QueryEscape(shown.Owner)}, nil
 }
