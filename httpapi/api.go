@@ -118,9 +118,21 @@ type API struct {
 
 // Stats are running counts of requests to send.
 type Stats struct {
-	Accepted atomic.Int64 // answered with 202
+	Accepted atomic.Int64 // answered with 2xx
 	Refused  atomic.Int64 // answered with 4xx
 	Failed   atomic.Int64 // answered with 5xx
+}
+
+// count counts what was answered with a status.
+func (s *Stats) count(status int) {
+	switch {
+	case status < 400:
+		s.Accepted.Add(1)
+	case status < 500:
+		s.Refused.Add(1)
+	default:
+		s.Failed.Add(1)
+	}
 }
 
 // New returns an API. Mount puts it under a path.

@@ -30,7 +30,7 @@ func (a *API) postBatch(w http.ResponseWriter, r *http.Request) {
 		key, p = a.openBatch(w, r)
 	}
 	if p != nil {
-		a.Stats.Refused.Add(1)
+		a.Stats.count(p.Status)
 		p.write(w)
 		return
 	}
@@ -248,14 +248,7 @@ func (b *batch) write(rc *http.ResponseController, stop func()) {
 		if e.job != nil {
 			b.settle(&e, rc, &dirty)
 		}
-		switch status := e.result.Status; {
-		case status < 300:
-			b.Stats.Accepted.Add(1)
-		case status < 500:
-			b.Stats.Refused.Add(1)
-		default:
-			b.Stats.Failed.Add(1)
-		}
+		b.Stats.count(e.result.Status)
 		if err := enc.Encode(&e.result); err != nil {
 			stop()
 			for range b.out { // let the reader end

@@ -80,7 +80,7 @@ func (w *gzipWriter) WriteHeader(status int) {
 	h := w.Header()
 	media, _, _ := mime.ParseMediaType(h.Get("Content-Type"))
 	length, err := strconv.Atoi(h.Get("Content-Length"))
-	if h.Get("Content-Encoding") != "" || media == "text/event-stream" || status == http.StatusNoContent ||
+	if h.Get("Content-Encoding") != "" || media == streamType || status == http.StatusNoContent ||
 		status == http.StatusNotModified || status == http.StatusPartialContent || strings.HasPrefix(media, "image/") ||
 		err == nil && length <= compressMin {
 		w.plain = true

@@ -13,15 +13,16 @@ import (
 	"trivium/core/auth"
 	"trivium/core/jid"
 	"trivium/core/stanza"
+	"trivium/httpapi/event"
 	"trivium/httpapi/message"
 )
 
 // Types of messages beside JSON and XML.
 const (
-	cpimType      = "message/cpim"        // RFC 3862
+	cpimType      = event.TypeCPIM        // RFC 3862
 	multipartType = "multipart/form-data" // RFC 7578
 	ndjsonType    = "application/x-ndjson"
-	pidfType      = "application/pidf+xml" // RFC 3863
+	pidfType      = event.TypePIDF // RFC 3863
 )
 
 // Submission is a message.Draft and what is to be done with it.
@@ -236,18 +237,18 @@ func cpimProblem(err error) error {
 
 // maySend checks that the token may speak for from, and that from is ours: a
 // domain we serve and, where the domain has accounts, one of them.
-func (a *API) maySend(w http.ResponseWriter, r *http.Request, token *auth.Token, from jid.JID) (*Problem, error) {
+func (a *API) maySend(w http.ResponseWriter, r *http.Request, token *auth.Token, from jid.JID) error {
 	if !token.MaySend(from) || !a.opts.Router.Serves(from.Domain()) {
-		return noScope(w, "The token may not send from this address.", sendAs(from)), nil
+		return noScope(w, "The token may not send from this address.", sendAs(from))
 	}
 	if from.Local() != "" && a.opts.Router.Hosts(from.Domain()) {
 		ok, err := a.opts.Exists(r.Context(), from.Bare())
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if !ok {
-			return noScope(w, "The sender's account does not exist."), nil
+			return noScope(w, "The sender's account does not exist.")
 		}
 	}
-	return nil, nil
+	return nil
 }

@@ -59,3 +59,13 @@ func cut[T any](c *call, list []T, key func(*T) string) (*Page[T], error) {
 	}
 	return page, nil
 }
+
+// first makes a page of a list that holds one item more if there are more.
+func first[T any](c *call, list []T, key func(*T) string) *Page[T] {
+	n := c.limit()
+	page := &Page[T]{Items: append([]T{}, list[:min(n, len(list))]...)}
+	if len(list) > n {
+		page.Next = cursor(key(&page.Items[n-1]))
+	}
+	return page
+}

@@ -271,16 +271,6 @@ func (c *call) listRegistrations() (any, error) {
 	return first(c, list, func(e *gateway.Registration) string { return e.User }), nil
 }
 
-// first makes a page of a list that holds one item more if there are more.
-func first[T any](c *call, list []T, key func(*T) string) *Page[T] {
-	n := c.limit()
-	page := &Page[T]{Items: append([]T{}, list[:min(n, len(list))]...)}
-	if len(list) > n {
-		page.Next = cursor(key(&page.Items[n-1]))
-	}
-	return page
-}
-
 // userInPath returns the gateway and the user in the path.
 func (c *call) userInPath() (*gateway.Resource, jid.JID, error) {
 	r, err := c.gatewayInPath()

@@ -89,9 +89,7 @@ func (c *call) getMessage() (any, error) {
 	if c.args.Has("from") {
 		var err error
 		if from, err = jid.Parse(c.args.Get("from")); err != nil {
-			p := problem(http.StatusBadRequest, "The query is not as it should be.")
-			p.Errors = []Fault{{"query.from", "is not an address"}}
-			return nil, p
+			return nil, badQuery("from", "is not an address")
 		}
 	}
 	fits := func(sender jid.JID) bool {

@@ -55,10 +55,8 @@ func (rq *request) multipart() ([]letter, error) {
 		return nil, err
 	}
 	// Before anything is stored.
-	if p, err := rq.maySend(rq.w, rq.r, rq.token, from); err != nil {
+	if err := rq.maySend(rq.w, rq.r, rq.token, from); err != nil {
 		return nil, err
-	} else if p != nil {
-		return nil, p
 	}
 	if _, err := message.Address("to", s.To); err != nil {
 		return nil, err

@@ -26,8 +26,8 @@ func marshal(doc *huma.OpenAPI) ([]byte, error) {
 }
 
 const (
-	jsonType    = "application/json"
-	xmlType     = "application/xml"
+	jsonType    = event.TypeJSON
+	xmlType     = event.TypeXML
 	octetType   = "application/octet-stream"
 	problemType = "application/problem+json"
 )
@@ -158,7 +158,7 @@ func (rt *route) operation(ref func(any) *huma.Schema, problems func(map[int]str
 		codes[413] = "The body is larger than the server allows."
 		codes[415] = "The body is not JSON, or has a content coding other than gzip."
 		codes[422] = "The body is not as it should be; `errors` tells what is wrong."
-		op.RequestBody = &huma.RequestBody{Required: !rt.optional, Content: map[string]*huma.MediaType{jsonType: {Schema: ref(rt.takes)}}}
+		op.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{jsonType: {Schema: ref(rt.takes)}}}
 	}
 	if rt.octets {
 		codes[413] = "The body is larger than the server allows."

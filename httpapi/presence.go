@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/go-chi/chi/v5"
 
@@ -254,12 +255,7 @@ func (c *call) mine() (jid.JID, error) {
 	if err != nil {
 		return j, err
 	}
-	if p, err := c.maySend(c.w, c.r, &c.token, j); err != nil {
-		return j, err
-	} else if p != nil {
-		return j, p
-	}
-	return j, nil
+	return j, c.maySend(c.w, c.r, &c.token, j)
 }
 
 // putPresence is PUT /presence/{jid}. It is apart from the tables because of its two
@@ -347,7 +343,7 @@ func (in *PresenceRequest) stanza(from jid.JID, limits wire.Limits) (*stanza.Sta
 		return nil, fail("show", "is not away, chat, dnd or xa")
 	case in.Priority < -128 || in.Priority > 127: // RFC 6121 §4.7.2.3
 		return nil, fail("priority", "is not from -128 to 127")
-	case len(in.Status) > 4096:
+	case utf8.RuneCountInString(in.Status) > 4096:
 		return nil, fail("status", "is too long")
 	case !wire.ValidText(in.Status):
 		return nil, fail("status", "has a character that XML cannot carry")

@@ -31,8 +31,7 @@ type route struct {
 	slashes           bool   // the last part of the path may have slashes in it
 	id, summary, text string
 	query, headers    []*huma.Param
-	takes             any // a zero value of what the body holds; nil: there is no body
-	optional          bool
+	takes             any            // a zero value of what the body holds; nil: there is no body
 	octets            bool           // the body is any octets, which do reads
 	gives             any            // a zero value of the answer; nil: none
 	status            int            // of success; 0: 200, or 204 without an answer
@@ -107,7 +106,7 @@ func (c *call) run(rt *route, in *huma.Schema) (any, error) {
 		return nil, err
 	}
 	if in != nil {
-		if c.body, err = c.checkBody(in, rt.optional); err != nil {
+		if c.body, err = c.checkBody(in); err != nil {
 			return nil, err
 		}
 	}
@@ -360,13 +359,10 @@ func (a *API) exact(at string, s *huma.Schema, v any, faults []Fault) []Fault {
 }
 
 // checkBody reads the body and holds it against its schema.
-func (c *call) checkBody(in *huma.Schema, optional bool) ([]byte, error) {
+func (c *call) checkBody(in *huma.Schema) ([]byte, error) {
 	raw, err := c.readBody()
 	if err != nil {
 		return nil, err
-	}
-	if optional && len(raw) == 0 {
-		return nil, nil
 	}
 	switch media, params, err := mime.ParseMediaType(c.r.Header.Get("Content-Type")); {
 	case err != nil, media != jsonType, params["charset"] != "" && !strings.EqualFold(params["charset"], "utf-8"):

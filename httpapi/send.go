@@ -105,15 +105,11 @@ func (a *API) post(w http.ResponseWriter, r *http.Request, read reader) {
 			buffers.Put(buf)
 		}
 	}
-	switch {
-	case p == nil:
-		a.Stats.Accepted.Add(1)
+	if p == nil {
+		a.Stats.count(http.StatusAccepted)
 		return
-	case p.Status >= 500:
-		a.Stats.Failed.Add(1)
-	default:
-		a.Stats.Refused.Add(1)
 	}
+	a.Stats.count(p.Status)
 	p.write(w)
 }
 
@@ -185,10 +181,8 @@ func (rq *request) check(letters []letter) error {
 		if i > 0 && st.From == letters[0].st.From {
 			continue
 		}
-		if p, err := rq.maySend(rq.w, rq.r, rq.token, st.From); err != nil {
+		if err := rq.maySend(rq.w, rq.r, rq.token, st.From); err != nil {
 			return err
-		} else if p != nil {
-			return p
 		}
 	}
 	return nil
@@ -458,11 +452,11 @@ func appendAccepted(dst []byte, st *stanza.Stanza) []byte {
 	return append(dst, `,"status":"accepted"}`...)
 }
 
-// appendJSON appends a string as JSON, as encoding/json would.
+// appendJSON appends a string as JSON, as encodeJSON would.
 func appendJSON(dst []byte, s string) []byte {
 	for i := range len(s) {
 		switch c := s[i]; {
-		case c < ' ', c >= 0x7F, c == '"', c == '\\', c == '<', c == '>', c == '&':
+		case c < ' ', c >= 0x7F, c == '"', c == '\\':
 			b, err := encodeJSON(s)
 			if err != nil {
 				panic(err) // a string

@@ -123,12 +123,7 @@ func (c *call) spokenFor(from string) (jid.JID, error) {
 	if err != nil {
 		return j, err
 	}
-	if p, err := c.maySend(c.w, c.r, &c.token, j); err != nil {
-		return j, err
-	} else if p != nil {
-		return j, p
-	}
-	return j, nil
+	return j, c.maySend(c.w, c.r, &c.token, j)
 }
 
 // Subscriptions are who sees whose presence. It has to be safe for concurrent use.
@@ -216,9 +211,7 @@ func (c *call) subscribe() (any, error) {
 func (c *call) subscriptions() (any, error) {
 	owner, err := jid.Parse(c.args.Get("jid"))
 	if err != nil {
-		p := problem(http.StatusBadRequest, "The query is not as it should be.")
-		p.Errors = []Fault{{"query.jid", "is not an address"}}
-		return nil, p
+		return nil, badQuery("jid", "is not an address")
 	}
 	owner = owner.Bare()
 	if !c.token.MayRead(owner) && !c.token.MaySend(owner) {

@@ -387,12 +387,7 @@ func (c *call) deliveries(read func(context.Context, string, webhook.Page) ([]we
 	if err != nil {
 		return nil, hookProblem(err)
 	}
-	page := &Page[webhook.Delivery]{Items: append([]webhook.Delivery{}, list...)}
-	if n := c.limit(); len(list) > n {
-		page.Items = page.Items[:n]
-		page.Next = cursor(strconv.FormatInt(page.Items[n-1].Seq, 10))
-	}
-	return page, nil
+	return first(c, list, func(d *webhook.Delivery) string { return strconv.FormatInt(d.Seq, 10) }), nil
 }
 
 func (c *call) replay() (_ any, err error) {
