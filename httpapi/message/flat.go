@@ -5,18 +5,9 @@ import (
 	"unicode/utf8"
 )
 
-// DecodeDraft is Decode for a Draft. Objects of plain strings without escapes,
-// which nearly all are, cost one allocation; others go the long way.
-func DecodeDraft(raw []byte, d *Draft) error {
-	if d.flat(string(raw)) {
-		return nil
-	}
-	*d = Draft{}
-	return Decode(raw, d)
-}
-
-// Flat is DecodeDraft for such objects alone: it reports whether raw is one. Otherwise
-// d holds anything.
+// Flat reads an object of plain strings without escapes, which nearly all are, at the
+// price of one allocation, and reports whether raw is one. Otherwise d holds anything,
+// and Decode is to be used.
 func (d *Draft) Flat(raw []byte) bool { return d.flat(string(raw)) }
 
 // flat reads s when it is such an object with members that a Draft has, and

@@ -185,7 +185,7 @@ func FuzzFlat(f *testing.F) {
 	})
 }
 
-func TestDecodeDraft(t *testing.T) {
+func TestFlat(t *testing.T) {
 	for _, tt := range []struct {
 		in   string
 		want Draft
@@ -200,12 +200,15 @@ func TestDecodeDraft(t *testing.T) {
 		{`{"to":"a","body":null}`, Draft{To: "a"}, false},
 		{`{}`, Draft{}, false},
 	} {
-		var d Draft
-		if got := d.flat(tt.in); got != tt.flat {
+		var short, long Draft
+		if got := short.Flat([]byte(tt.in)); got != tt.flat {
 			t.Errorf("%s: flat %v", tt.in, got)
 		}
-		if err := DecodeDraft([]byte(tt.in), &d); err != nil || !reflect.DeepEqual(d, tt.want) {
-			t.Errorf("%s: %v, %+v", tt.in, err, d)
+		if tt.flat && !reflect.DeepEqual(short, tt.want) {
+			t.Errorf("%s: %+v", tt.in, short)
+		}
+		if err := Decode([]byte(tt.in), &long); err != nil || !reflect.DeepEqual(long, tt.want) {
+			t.Errorf("%s: %v, %+v", tt.in, err, long)
 		}
 	}
 }
