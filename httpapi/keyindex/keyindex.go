@@ -311,8 +311,8 @@ func (x *Index) write(done func(error)) {
 	step(0)
 }
 
-// Refresh makes the filter anew when it has become too full, or empty tables should
-// make it emptier. It may take a while; the owner calls it now and then.
+// Refresh makes the filter anew when it has become too full: names that have gone make
+// room in it then. It may take a while; the owner calls it now and then.
 func (x *Index) Refresh(ctx context.Context) error {
 	if !x.known.Load().Full() {
 		return nil
