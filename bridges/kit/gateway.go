@@ -29,6 +29,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -225,7 +226,7 @@ func (g *Gateway) Define(d Definition) error {
 		return err
 	}
 	old := g.def.Swap(s)
-	if old != nil && g.Up() {
+	if old != nil && g.Up() && !reflect.DeepEqual(old.Definition, s.Definition) {
 		g.herald.refresh() // other capabilities, other presence
 	}
 	return nil

@@ -174,6 +174,13 @@ func start(t *testing.T, d kit.Definition, o kit.Options) *world {
 
 func (w *world) serve(d kit.Definition, o kit.Options) {
 	w.t.Helper()
+	w.prepare(d, o)
+	w.run()
+}
+
+// prepare serves the gateway; what it announces waits for run.
+func (w *world) prepare(d kit.Definition, o kit.Options) {
+	w.t.Helper()
 	w.net = &network{more: make(chan struct{}, 1)}
 	o.Router, o.Store = w.Router, w.Store
 	var err error
@@ -181,6 +188,9 @@ func (w *world) serve(d kit.Definition, o kit.Options) {
 		w.t.Fatal(err)
 	}
 	w.Router.Serve(domain, w.gw)
+}
+
+func (w *world) run() {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { w.gw.Run(ctx); close(done) }()

@@ -172,18 +172,23 @@ func (g *Gateway) replace(ctx context.Context, contact jid.JID, l *Last, gone fu
 	if err != nil {
 		return err
 	}
-	ps.put(contact, next)
+	h := &g.herald
+	h.mu.Lock()
+	ps.put(contact, next) // with its number, or who looks in between would be told twice
+	h.seq++
 	// Each address that has changed is told of, in this order: what is gone, what is new.
 	for _, o := range dropped {
 		if l == nil || o.Stanza.From != l.Stanza.From || o.User != l.User {
 			if o.Stanza.Type == "" {
-				g.herald.note(change{from: o.Stanza.From, user: o.User})
+				h.queue(change{from: o.Stanza.From, user: o.User}, h.seq)
 			}
 		}
 	}
 	if l != nil {
-		g.herald.note(change{from: l.Stanza.From, user: l.User})
+		h.queue(change{from: l.Stanza.From, user: l.User}, h.seq)
 	}
+	h.mu.Unlock()
+	h.signal()
 	return nil
 }
 
@@ -195,9 +200,13 @@ func (g *Gateway) Presences(contact jid.JID) []*Last {
 // visible returns the presence of a contact as a user may see it: its available
 // resources, or that it is unavailable. Nothing means that nothing is known.
 func (g *Gateway) visible(ctx context.Context, contact, user jid.JID) []*stanza.Stanza {
+	return g.among(ctx, g.presences.of(contact), contact, user)
+}
+
+// among is visible of what is, or was, in presences.
+func (g *Gateway) among(ctx context.Context, list []*Last, contact, user jid.JID) []*stanza.Stanza {
 	var out []*stanza.Stanza
 	user = user.Bare()
-	list := g.presences.of(contact)
 	for _, l := range list {
 		switch {
 		case !l.User.IsZero() && l.User != user:
@@ -232,25 +241,29 @@ func (g *Gateway) decorate(ctx context.Context, st *stanza.Stanza) *stanza.Stanz
 	return st
 }
 
-// show sends a user the presence of a contact that the user may see, if it is available.
-func (g *Gateway) show(ctx context.Context, t *router.Turn, user, contact jid.JID) {
-	if !g.Up() {
-		return
-	}
-	for _, st := range g.visible(ctx, contact, user) {
-		if st.Type == "" {
-			g.send(ctx, t, st.Readdressed(st.From, user))
+// show sends a user, or one resource, the presence of a contact that the user may see, if
+// it is available. fresh says that the user has begun to see it.
+func (g *Gateway) show(ctx context.Context, t *router.Turn, to, contact jid.JID, fresh bool) {
+	g.inform(to, contact, func(is sight, said func(heard)) {
+		if fresh {
+			said(heard{to.Bare(), contact, true})
 		}
-	}
-	if !g.Up() { // lost meanwhile: the announcement may have come before ours
-		g.hide(ctx, t, user, contact)
-	}
+		if !is.up {
+			return
+		}
+		for _, st := range g.among(ctx, is.list, contact, to) {
+			if st.Type == "" {
+				said(heard{to: to, from: st.From})
+				g.send(ctx, t, st.Readdressed(st.From, to))
+			}
+		}
+	})
 }
 
 // hide tells a user that a contact that was available is not.
 func (g *Gateway) hide(ctx context.Context, t *router.Turn, user, contact jid.JID) {
 	for _, st := range g.visible(ctx, contact, user) {
-		if st.Type == "" {
+		if st.Type == "" || g.herald.waits(st.From, user) {
 			g.send(ctx, t, stanza.New(stanza.Presence, stanza.Unavailable, st.From, user, ""))
 		}
 	}
@@ -282,6 +295,9 @@ func (g *Gateway) presence(ctx context.Context, p *router.Packet) error {
 	if st.To.Local() != "" {
 		return nil
 	}
+	session := Between{st.From.Bare(), g.domain}
+	g.herald.enter(session)
+	defer g.herald.leave(session, 0, false)
 	if st.Type == stanza.Unavailable { // XEP-0100 §4.5.1: logged out
 		if g.online.remove(st.From) {
 			g.send(ctx, p.Turn, stanza.New(stanza.Presence, stanza.Unavailable, g.domain, st.From, ""))
@@ -293,7 +309,11 @@ func (g *Gateway) presence(ctx context.Context, p *router.Packet) error {
 	case !g.Up(): // XEP-0100 §4.4.2
 		return stanza.Err(stanza.RemoteServerTimeout, "the gateway is not connected")
 	case first: // XEP-0100 §4.4.1
-		g.show(ctx, p.Turn, st.From, g.domain)
+		to := st.From
+		if b, err := g.book(ctx, session.User); err == nil && b.state(g.domain).has(shown) && g.herald.due(session) {
+			to = session.User // all resources wait to hear of it
+		}
+		g.show(ctx, p.Turn, to, g.domain, false)
 	}
 	return nil
 }
@@ -308,106 +328,31 @@ func (g *Gateway) probe(ctx context.Context, p *router.Packet) error {
 	reply := func(typ string, from jid.JID) {
 		g.send(ctx, p.Turn, stanza.New(stanza.Presence, typ, from, p.Stanza.From, p.Stanza.ID))
 	}
-	directed := slices.ContainsFunc(g.presences.of(contact), func(l *Last) bool { return l.User == user })
-	if !b.state(contact).has(shown) && !directed && !b.state(contact).has(pendingIn) {
-		reply(stanza.Unsubscribed, contact) // rule 1
-		return nil
-	}
-	// Rule 1 does not suit who still waits for leave: by Table 9 it would end the request.
-	if !g.Up() || !b.state(contact).has(shown) && !directed {
-		reply(stanza.Unavailable, contact)
-		return nil
-	}
-	// What is sent may be outdated by the time it is: then it is sent anew.
-	for range 3 {
-		before := g.presences.of(contact)
+	g.inform(p.Stanza.From, contact, func(is sight, said func(heard)) {
+		directed := slices.ContainsFunc(is.list, func(l *Last) bool { return l.User == user })
+		if !b.state(contact).has(shown) && !directed && !b.state(contact).has(pendingIn) {
+			reply(stanza.Unsubscribed, contact) // rule 1
+			return
+		}
+		// Rule 1 does not suit who still waits for leave: by Table 9 it would end the request.
+		if !is.up || !b.state(contact).has(shown) && !directed {
+			said(heard{to: p.Stanza.From, from: contact})
+			reply(stanza.Unavailable, contact)
+			return
+		}
 		found := false
-		for _, st := range g.visible(ctx, contact, user) {
+		for _, st := range g.among(ctx, is.list, contact, user) {
 			if p.Stanza.To.IsFull() && st.From != p.Stanza.To {
 				continue
 			}
 			found = true
+			said(heard{to: p.Stanza.From, from: st.From})
 			g.send(ctx, p.Turn, st.Readdressed(st.From, p.Stanza.From))
 		}
 		if !found {
+			said(heard{to: p.Stanza.From, from: p.Stanza.To})
 			reply(stanza.Unavailable, p.Stanza.To) // §4.3.2.1
 		}
-		if after := g.presences.of(contact); slices.Equal(before, after) {
-			break
-		}
-	}
-	if !g.Up() {
-		g.hide(ctx, p.Turn, p.Stanza.From, contact)
-	}
+	})
 	return nil
-}
-
-// online is who is logged in to the gateway: has sent it available presence.
-type online struct {
-	mu    sync.Mutex
-	users map[jid.JID][]jid.JID // full addresses by bare ones
-	n     int
-	max   int
-}
-
-func (o *online) init(max int) { o.users, o.max = map[jid.JID][]jid.JID{}, max }
-
-// add notes a resource and tells whether it is new.
-func (o *online) add(full jid.JID) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	list := o.users[full.Bare()]
-	if slices.Contains(list, full) {
-		return false
-	}
-	if o.n < o.max {
-		full = full.Clone()
-		o.users[full.Bare()] = append(slices.Clip(list), full)
-		o.n++
-	}
-	return true
-}
-
-// remove forgets a resource and tells whether it was there.
-func (o *online) remove(full jid.JID) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	list := o.users[full.Bare()]
-	i := slices.Index(list, full)
-	if i < 0 {
-		return false
-	}
-	o.n--
-	if len(list) == 1 {
-		delete(o.users, full.Bare())
-	} else {
-		o.users[full.Bare()] = slices.Delete(slices.Clone(list), i, i+1)
-	}
-	return true
-}
-
-func (o *online) forget(user jid.JID) {
-	o.mu.Lock()
-	o.n -= len(o.users[user])
-	delete(o.users, user)
-	o.mu.Unlock()
-}
-
-// all returns every resource.
-func (o *online) all() []jid.JID {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	out := make([]jid.JID, 0, o.n)
-	for _, list := range o.users {
-		out = append(out, list...)
-	}
-	return out
-}
-
-// Online returns the resources of a user that are logged in to the gateway: the last
-// presence that each has sent to the gateway's own address was available.
-func (g *Gateway) Online(user jid.JID) []jid.JID {
-	g.online.mu.Lock()
-	defer g.online.mu.Unlock()
-	return slices.Clone(g.online.users[user.Bare()])
 }

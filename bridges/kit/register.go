@@ -313,8 +313,9 @@ func (g *Gateway) register(ctx context.Context, t *router.Turn, user jid.JID, va
 	if err != nil {
 		return err
 	}
+	granted := false
 	if b.state(g.domain).has(pendingIn) {
-		if _, err := g.subscribe(ctx, t, stanza.New(stanza.Presence, stanza.Subscribed, g.domain, user, "")); err != nil {
+		if granted, err = g.subscribe(ctx, t, stanza.New(stanza.Presence, stanza.Subscribed, g.domain, user, "")); err != nil {
 			g.log.Debug("a subscription to the gateway was not granted", "user", user.String(), "err", err)
 		}
 	}
@@ -323,7 +324,9 @@ func (g *Gateway) register(ctx context.Context, t *router.Turn, user jid.JID, va
 			g.log.Debug("the gateway's subscription request found nobody", "user", user.String(), "err", err)
 		}
 	}
-	g.show(ctx, t, user, g.domain)
+	if !granted { // else it has come behind the grant
+		g.show(ctx, t, user, g.domain, false)
+	}
 	return nil
 }
 
@@ -405,13 +408,13 @@ func (g *Gateway) unregister(ctx context.Context, t *router.Turn, user jid.JID, 
 // leave tells a user that everything with the gateway has ended; b is what there was.
 func (g *Gateway) leave(ctx context.Context, t *router.Turn, user jid.JID, b *book) {
 	own := b.entry(g.domain)
+	g.online.forget(user)
 	for i := range b.contacts {
 		if e := &b.contacts[i]; e.jid != g.domain {
 			g.part(ctx, t, user, e)
 		}
 	}
 	g.part(ctx, t, user, &own)
-	g.online.forget(user)
 	err := g.opt.Store.Write(ctx, func(tx *store.Tx) error {
 		_, err := tx.Exec(`DELETE FROM kit_presence WHERE domain = ? AND account = ?`, g.domain.Domain(), user.String())
 		return err

@@ -36,6 +36,9 @@ func (g *Gateway) subscription(ctx context.Context, p *router.Packet) error {
 			return err
 		}
 	}
+	both := Between{user, contact}
+	g.herald.enter(both)
+	defer g.herald.leave(both, 0, false)
 	var reply string
 	was, _, err := g.change(ctx, user, contact, func(b *book, e entry) (entry, error) {
 		e.state, _, reply = received(st.Type, g.assumed(b, contact, st.Type))
@@ -53,7 +56,7 @@ func (g *Gateway) subscription(ctx context.Context, p *router.Packet) error {
 	if reply != "" {
 		g.send(ctx, p.Turn, stanza.New(stanza.Presence, reply, contact, user, st.ID))
 		if reply == stanza.Subscribed {
-			g.show(ctx, p.Turn, user, contact)
+			g.show(ctx, p.Turn, user, contact, !was.state.has(shown))
 		}
 	}
 	return nil
@@ -104,6 +107,9 @@ func (g *Gateway) subscribe(ctx context.Context, t *router.Turn, st *stanza.Stan
 	}
 	t.Flush()
 	ctx = context.WithoutCancel(ctx)
+	both := Between{user, contact}
+	g.herald.enter(both)
+	defer g.herald.leave(both, 0, false)
 	was, now, err := g.change(ctx, user, contact, func(_ *book, e entry) (entry, error) {
 		e.state, routed = sent(st.Type, e.state)
 		return e, nil
@@ -121,7 +127,7 @@ func (g *Gateway) subscribe(ctx context.Context, t *router.Turn, st *stanza.Stan
 		return false, err
 	}
 	if st.Type == stanza.Subscribed {
-		g.show(ctx, t, user, contact) // §3.1.5: behind the stanza
+		g.show(ctx, t, user, contact, true) // §3.1.5: behind the stanza
 	}
 	return true, nil
 }
@@ -139,6 +145,9 @@ func (g *Gateway) undo(ctx context.Context, user, contact jid.JID) {
 
 // part ends everything between a user and a contact, as both would.
 func (g *Gateway) part(ctx context.Context, t *router.Turn, user jid.JID, e *entry) {
+	both := Between{user, e.jid}
+	g.herald.enter(both)
+	defer g.herald.leave(both, 0, false)
 	say := func(typ string) { g.send(ctx, t, stanza.New(stanza.Presence, typ, e.jid, user, "")) }
 	if e.state&(sees|pendingOut) != 0 {
 		say(stanza.Unsubscribe)
