@@ -89,6 +89,7 @@ func Default() *Config {
 		Upload:           Upload{Enabled: true, MaxSize: 100 << 20, Quota: 1 << 30, MaxFiles: 10000, MaxTotal: 10 << 30},
 		REST:             REST{MaxBody: 1 << 20, Rate: 0, Origins: []string{}, JWT: defaultRESTJWT()},
 		Gateways:         []Gateway{},
+		GatewayGrace:     30 * time.Second,
 		Webhooks:         []Webhook{},
 		Metrics:          Metrics{Enabled: true},
 		Tracing:          Tracing{SamplePerMille: 10},

@@ -43,6 +43,9 @@ type Config struct {
 	// Domains that lead to other networks by way of programs of yours
 	// (docs/gateways.md). Those of webhooks need not be repeated here.
 	Gateways []Gateway `yaml:"gateways"`
+	// How long the program of a gateway may be away before users see the gateway and
+	// its contacts leave.
+	GatewayGrace time.Duration `yaml:"gateway_grace" range:"1s..10m"`
 	// Where events are posted: those of gateway domains, and the messages of
 	// watched addresses.
 	Webhooks []Webhook `yaml:"webhooks"`

@@ -21,6 +21,7 @@ func newGateways(ctx context.Context, e *engine, s *core.Server) (*gateway.Regis
 	list := gatewayDefinitions(e.cfg)
 	r, err := gateway.New(ctx, gateway.Options{
 		Router: s.Router, Store: s.Store, Log: e.events, Logger: e.log, Configured: list, Version: version,
+		Grace: e.cfg.GatewayGrace,
 		Sync: func(ctx context.Context, ev *event.Event) ([]*stanza.Stanza, bool, error) {
 			return e.webhooks.Ask(ctx, ev)
 		},

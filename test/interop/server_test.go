@@ -175,6 +175,7 @@ listeners:
 websocket: {origins: [%[8]q, %[10]q]}
 bosh: {origins: [%[8]q, %[10]q]}
 upload: {public_url: %[11]q} # the domain has no DNS
+gateway_grace: 1s # people come and go in front of gateways that leave
 log: {level: debug}
 limits: {failed_logins_per_address: 1000} # every client tries wrong passwords from here
 `, filepath.Join(s.dir, "data"), s.domain, s.certificates.Chain, s.certificates.Key,
