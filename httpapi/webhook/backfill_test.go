@@ -272,7 +272,10 @@ func backfillModel(t *testing.T, r *rand.Rand) {
 
 // A message that waits for an endpoint that is gone for good goes back in the end.
 func TestGoneForEver(t *testing.T) {
-	c := &carrier{answer: func(*http.Request, int) (*http.Response, error) { return status(410) }}
+	c := &carrier{answer: func(*http.Request, int) (*http.Response, error) {
+		time.Sleep(time.Second) // meanwhile the second message comes
+		return status(410)
+	}}
 	bubble(t, c, Options{}, func(s *modtest.Server, w *Service, romeo *modtest.Client) {
 		romeo.Send(hello)
 		romeo.Send(hello)
