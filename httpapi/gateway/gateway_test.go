@@ -354,7 +354,12 @@ func TestUnwanted(t *testing.T) {
 
 // The loss of the program is told when it lasts.
 func TestGrace(t *testing.T) {
-	w := start(t, gateway.Options{Grace: 50 * time.Millisecond})
+	t.Run("over before", func(t *testing.T) { testGrace(t, time.Hour) })
+	t.Run("it lasts", func(t *testing.T) { testGrace(t, time.Nanosecond) })
+}
+
+func testGrace(t *testing.T, grace time.Duration) {
+	w := start(t, gateway.Options{Grace: grace})
 	d := texting
 	d.Registration = nil
 	w.put(d)
@@ -378,16 +383,20 @@ func TestGrace(t *testing.T) {
 		t.Error(got)
 	}
 	w.reg.Followers(sms, 0)
-	if !up() {
-		t.Error("no grace")
-	}
-	w.reg.WebhookState(sms, true) // within the grace: nobody hears of it
-	w.reg.WebhookState(sms, false)
-	for got := ""; !strings.Contains(got, " type='unavailable'"); got = c.Next() { // now it has lasted
-		if strings.Contains(got, " type='error'") {
-			t.Fatal(got)
+	if grace == time.Hour {
+		if !up() {
+			t.Error("no grace")
 		}
+		w.reg.WebhookState(sms, true)
+		w.reg.WebhookState(sms, false)
+		if !up() {
+			t.Error("no grace after the webhook")
+		}
+		w.reg.Followers(sms, 1)
+		c.Quiet() // nobody hears of it
+		return
 	}
+	c.Expect(`<presence type='unavailable' from='sms.example.org' to='romeo@example.org/orchard'/>`)
 	if up() {
 		t.Error("up")
 	}

@@ -276,7 +276,7 @@ async def chat(romeo, juliet, program, events):
 
 
 async def loss(romeo, program, events):
-    # A program may come back within half a minute without anybody noticing.
+    # A program may come back within gateway_grace without anybody noticing.
     async with step("loss.announced", timeout=60) as s:
         await events.stop()
         await romeo.presence("unavailable", CONTACT, timeout=50)
