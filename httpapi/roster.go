@@ -88,28 +88,9 @@ func (c *call) ask(ctx context.Context, account jid.JID, typ string, payload *st
 		return nil, err
 	}
 	if answer.Type == stanza.TypeError {
-		return nil, refusalOf(answer)
+		return nil, answer.ReadError()
 	}
 	return answer, nil
-}
-
-// refusalOf reads an error stanza.
-func refusalOf(st *stanza.Stanza) *stanza.Error {
-	e := &stanza.Error{Condition: stanza.UndefinedCondition}
-	c, ok := st.Child(stanza.NSClient, "error")
-	if !ok {
-		return e
-	}
-	el := c.Element()
-	e.Type = stanza.ErrorType(el.Attr("type"))
-	e.Text = el.ChildText(stanza.NSStanzas, "text")
-	for _, n := range el.Children(stanza.NSStanzas, "") {
-		if n.Local != "text" {
-			e.Condition = stanza.Condition(n.Local)
-			break
-		}
-	}
-	return e
 }
 
 // contacts reads a roster, sorted by address.

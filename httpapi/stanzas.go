@@ -97,7 +97,7 @@ func (c *call) askIQ() (any, error) {
 	case err != nil:
 		return nil, err
 	case answer.Type == stanza.TypeError:
-		return nil, refusalOf(answer)
+		return nil, answer.ReadError()
 	}
 	var payload []byte
 	answer.Each(func(ch stanza.Child) bool {

@@ -59,6 +59,18 @@ func (c Condition) defaultType() ErrorType {
 	return Cancel
 }
 
+// defined tells whether RFC 6120 §8.3.3 has the condition.
+func (c Condition) defined() bool {
+	switch c {
+	case BadRequest, Conflict, FeatureNotImplemented, Forbidden, Gone, InternalServerError, ItemNotFound, JIDMalformed,
+		NotAcceptable, NotAllowed, NotAuthorized, PolicyViolation, RecipientUnavailable, Redirect, RegistrationRequired,
+		RemoteServerNotFound, RemoteServerTimeout, ResourceConstraint, ServiceUnavailable, SubscriptionRequired,
+		UndefinedCondition, UnexpectedRequest:
+		return true
+	}
+	return false
+}
+
 // Error is a stanza error: one stanza failed, the stream goes on.
 type Error struct {
 	Type      ErrorType // empty: the type RFC 6120 names for the condition
@@ -125,6 +137,31 @@ func (e *Error) AppendXML(dst []byte) []byte {
 		dst = e.App.AppendXML(dst)
 	}
 	return append(dst, "</error>"...)
+}
+
+// ReadError reads type, condition and text of the error in a stanza of type error
+// (RFC 6120 §8.3.2). Whoever has sent it may have written anything: a condition or a
+// type that the RFC does not have is as good as absent, and an absent condition is
+// undefined-condition.
+func (st *Stanza) ReadError() *Error {
+	e := &Error{Condition: UndefinedCondition}
+	c, ok := st.Child(NSClient, "error")
+	if !ok {
+		return e
+	}
+	el := c.Element()
+	switch t := ErrorType(el.Attr("type")); t {
+	case Auth, Cancel, Continue, Modify, Wait:
+		e.Type = t
+	}
+	e.Text = el.ChildText(NSStanzas, "text")
+	for _, n := range el.Children(NSStanzas, "") {
+		if c := Condition(n.Local); c.defined() {
+			e.Condition = c
+			break
+		}
+	}
+	return e
 }
 
 // ErrorReply returns the error answer to st, or nil when st must not be answered

@@ -112,3 +112,30 @@ func TestErrorReplyKeepsIDAndTurnsAddresses(t *testing.T) {
 		}
 	}
 }
+
+func TestReadError(t *testing.T) {
+	const ns = "xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'"
+	for _, tt := range []struct {
+		error string
+		want  Error
+	}{
+		// RFC 6120 §8.3.2
+		{`<error type='cancel'><item-not-found ` + ns + `/><text xml:lang='en' ` + ns + `>Nobody</text></error>`, Error{Type: Cancel, Condition: ItemNotFound, Text: "Nobody"}},
+		// §8.3.3.5: the new address is not its name.
+		{`<error type='cancel' by='example.net'><gone ` + ns + `>xmpp:romeo@afterlife.example.net</gone></error>`, Error{Type: Cancel, Condition: Gone}},
+		// §8.3.4: a condition of an application comes on top.
+		{`<error type='auth'><too-many xmlns='urn:x'/><forbidden ` + ns + `/></error>`, Error{Type: Auth, Condition: Forbidden}},
+		// What the RFC does not have.
+		{`<error type='fatal'><no-such-thing ` + ns + `/></error>`, Error{Condition: UndefinedCondition}},
+		{`<error/>`, Error{Condition: UndefinedCondition}},
+		{``, Error{Condition: UndefinedCondition}},
+	} {
+		st, err := ParseDocument([]byte(`<message xmlns='jabber:client' type='error'>` + tt.error + `</message>`))
+		if err != nil {
+			t.Fatalf("%s: %v", tt.error, err)
+		}
+		if got := st.ReadError(); *got != tt.want {
+			t.Errorf("%s: %+v, want %+v", tt.error, *got, tt.want)
+		}
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"trivium/core/jid"
@@ -74,23 +75,12 @@ func (m *Message) Save(done func(error)) {
 	}
 }
 
-// errorOf reads the error of a stanza (RFC 6120 §8.3.2).
+// errorOf reads the error of a stanza. It shares no memory with it.
 func errorOf(st *stanza.Stanza) *stanza.Error {
-	e := &stanza.Error{Condition: stanza.UndefinedCondition}
-	c, ok := st.Child(stanza.NSClient, "error")
-	if !ok {
-		return e
+	e := st.ReadError()
+	return &stanza.Error{
+		Type: stanza.ErrorType(strings.Clone(string(e.Type))), Condition: stanza.Condition(strings.Clone(string(e.Condition))), Text: bounded(e.Text, 1000),
 	}
-	el := c.Element()
-	e.Type = stanza.ErrorType(bounded(el.Attr("type"), 16))
-	e.Text = bounded(el.ChildText(stanza.NSStanzas, "text"), 1000)
-	for _, n := range el.Children(stanza.NSStanzas, "") {
-		if n.Local != "text" {
-			e.Condition = stanza.Condition(bounded(n.Local, 64))
-			break
-		}
-	}
-	return e
 }
 
 // bounded returns a copy of the start of s.
@@ -102,7 +92,7 @@ func bounded(s string, most int) string {
 		}
 		s = s[:cut]
 	}
-	return string([]byte(s))
+	return strings.Clone(s)
 }
 
 const columns = `seq, sender, recipient, accepted, delivered, displayed, failed, condition, error_type, explanation`
@@ -145,7 +135,7 @@ func (t *Tracker) load(ctx context.Context, id string, fits func(jid.JID) bool) 
 func (t *Tracker) update(account, id string, by jid.JID, state string, now int64, reason *stanza.Error, tell bool) {
 	var news []Status
 	by = by.Clone()
-	account, id = string([]byte(account)), string([]byte(id))
+	account, id = strings.Clone(account), strings.Clone(id)
 	err := t.db.Submit(func(tx *store.Tx) error {
 		news = nil
 		p, from, to, ok, err := t.named(tx, account, id, func(to string) bool { return speaksFor(by, to, state) })

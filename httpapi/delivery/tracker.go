@@ -20,6 +20,7 @@ import (
 	"trivium/httpapi/bloom"
 	"trivium/httpapi/event"
 	"trivium/httpapi/keyindex"
+	"trivium/httpapi/message"
 )
 
 // Options of New. Zero values are defaults.
@@ -231,20 +232,15 @@ func (t *Tracker) Observe(st *stanza.Stanza) {
 		}
 		return
 	}
-	if c, ok := st.Child(nsReceipts, "received"); ok { // XEP-0184 §5.3
+	if c, ok := st.Child(message.NSReceipts, "received"); ok { // XEP-0184 §5.3
 		t.note(st, c.Element().Attr("id"), Delivered)
 	}
 	for i := range markers {
-		if c, ok := st.Child(nsMarkers, markers[i].name); ok { // XEP-0333 §4.2
+		if c, ok := st.Child(message.NSMarkers, markers[i].name); ok { // XEP-0333 §4.2
 			t.note(st, c.Element().Attr("id"), markers[i].state)
 		}
 	}
 }
-
-const (
-	nsReceipts = "urn:xmpp:receipts"
-	nsMarkers  = "urn:xmpp:chat-markers:0"
-)
 
 // Beside displayed there have been two more.
 var markers = [...]struct{ name, state string }{{"displayed", Displayed}, {"acknowledged", Displayed}, {"received", Delivered}}

@@ -35,15 +35,9 @@ func Describe(st *stanza.Stanza, doc []byte) Data {
 	if d.Type == "" {
 		d.Type = stanza.Normal // RFC 6121 §5.2.2
 	}
-	if c, ok := st.Child(stanza.NSClient, "error"); ok && st.Type == stanza.TypeError {
-		el := c.Element()
-		d.Error = &DataError{Type: el.Attr("type"), Text: el.ChildText(stanza.NSStanzas, "text")}
-		for _, n := range el.Children(stanza.NSStanzas, "") {
-			if n.Local != "text" {
-				d.Error.Condition = n.Local
-				break
-			}
-		}
+	if st.Type == stanza.TypeError {
+		e := st.ReadError()
+		d.Error = &DataError{Type: string(e.ErrType()), Condition: string(e.Condition), Text: e.Text}
 	}
 	return d
 }
