@@ -141,7 +141,11 @@ func TestKicked(t *testing.T) {
 		runtime.Gosched()
 	}
 	s.mu.Lock() // it is forgotten before this is free
+	here := len(s.here)
 	s.mu.Unlock()
+	if here != 0 {
+		t.Errorf("%d are still here", here)
+	}
 	if err := srv.Store.Sync(ctx); err != nil {
 		t.Fatal(err)
 	}
