@@ -68,6 +68,27 @@ func (cmd *userListCmd) Run(c *cli) error {
 	}))
 }
 
+type userShowCmd struct {
+	JID  string `arg:"" help:"Address of the account."`
+	JSON bool   `help:"Print JSON."`
+}
+
+func (cmd *userShowCmd) Run(c *cli) error {
+	return c.operate("user show", admin.Args{"jid": cmd.JID}, func(out json.RawMessage) error {
+		if cmd.JSON {
+			fmt.Println(strings.TrimSpace(string(out)))
+			return nil
+		}
+		var u admin.UserDetails
+		if err := json.Unmarshal(out, &u); err != nil {
+			return err
+		}
+		fmt.Printf("jid           %s\ncreated       %s\npassword set  %s\nlast seen     %s\nclients       %d\nsessions      %d\n",
+			u.JID, u.Created.Format(time.RFC3339), moment(u.PasswordSet), moment(u.LastSeen), u.Clients, u.Sessions)
+		return nil
+	})
+}
+
 // password gives f the password of the flag, or the first line of standard input.
 func (c *cli) password(given string, f func(string) error) error {
 	if given == "" {
