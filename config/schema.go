@@ -422,8 +422,9 @@ type Gateway struct {
 	// The ID of the API token that the gateway belongs to. Empty: whoever administers
 	// the server.
 	Owner string `yaml:"owner"`
-	// What a contact is known by, and how people are asked for it.
-	Prompt      string `yaml:"prompt"`
+	// What a contact is known by.
+	Prompt string `yaml:"prompt"`
+	// How people are asked for it.
 	Description string `yaml:"description"`
 	// What users fill in to register (XEP-0077). Without fields and instructions there
 	// is no registration.
@@ -474,16 +475,20 @@ type Field struct {
 type Capabilities struct {
 	// Characters of one message.
 	MaxLength int `yaml:"max_length" range:"1..1000000" zero:"no limit known"`
-	// Corrections, retractions, reactions and replies arrive.
-	Edits       bool `yaml:"edits"`
+	// Corrections arrive (XEP-0308).
+	Edits bool `yaml:"edits"`
+	// Retractions arrive (XEP-0424).
 	Retractions bool `yaml:"retractions"`
-	Reactions   bool `yaml:"reactions"`
-	Replies     bool `yaml:"replies"`
+	// Reactions arrive (XEP-0444).
+	Reactions bool `yaml:"reactions"`
+	// References to the message replied to arrive (XEP-0461).
+	Replies bool `yaml:"replies"`
 	// That somebody is typing arrives.
 	Typing bool `yaml:"typing"`
-	// That a message was delivered and displayed comes back.
+	// That a message was delivered comes back (XEP-0184).
 	Receipts bool `yaml:"receipts"`
-	Markers  bool `yaml:"markers"`
+	// That a message was displayed comes back (XEP-0333).
+	Markers bool `yaml:"markers"`
 	// Media types that may be attached, such as image/*.
 	Media []string `yaml:"media"`
 	// Octets of one attachment.
