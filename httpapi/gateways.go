@@ -25,7 +25,7 @@ type Gateway struct {
 type GatewayChange struct {
 	Owner string `json:"owner,omitempty" maxLength:"255" format:"token-id" doc:"The id of the token that it belongs to. Absent: as it is, or nobody. Only who administers the domain may change it."`
 	kit.Definition
-	GiveUpAfter int `json:"give_up_after,omitempty" minimum:"60" maximum:"2592000" doc:"Seconds after which messages that nobody could take go back to their senders, for gateways without a webhook: three days if absent."`
+	GiveUpAfter int `json:"give_up_after,omitempty" minimum:"60" maximum:"2592000" doc:"Seconds after which messages that no program has taken go back to their senders: three days if absent."`
 }
 
 // GatewayStatus is how a gateway is.

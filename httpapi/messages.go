@@ -131,18 +131,20 @@ func (c *call) answered(id string, fits func(jid.JID) bool) (s delivery.Status, 
 	return delivery.Status{ID: id, From: a.Sender, To: told.To, State: delivery.Accepted, Created: at, Accepted: &at}, true, nil
 }
 
+// text is a body that is no JSON.
+func text(example string) *huma.MediaType {
+	m := &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString}}
+	if example != "" {
+		m.Example = example
+	}
+	return m
+}
+
 // describeMessages adds the paths of mountMessages to the document.
 func (a *API) describeMessages(doc *huma.OpenAPI, ref func(any) *huma.Schema, problems func(map[int]string) map[string]*huma.Response) {
 	var table strings.Builder
 	for _, e := range statusOf {
 		fmt.Fprintf(&table, "\n| %s | %d |", e.condition, e.status)
-	}
-	text := func(example string) *huma.MediaType {
-		m := &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString}}
-		if example != "" {
-			m.Example = example
-		}
-		return m
 	}
 	one := 1
 	key := &huma.Param{

@@ -224,21 +224,23 @@ func describePosts(doc *huma.OpenAPI, ref func(any) *huma.Schema) {
 	header := func(name, text string) *huma.Param {
 		return &huma.Param{Name: name, In: "header", Required: true, Description: text, Schema: &huma.Schema{Type: huma.TypeString}}
 	}
-	doc.Webhooks = map[string]*huma.PathItem{"message": {Post: &huma.Operation{
-		OperationID: "message", Summary: "A message for a gateway domain or a watched account",
-		Description: "Signed as Standard Webhooks says. Posts of one conversation come in order; a post may come again with the same webhook-id. " +
-			"A post that is answered with 408, 425, 429 or 5xx is tried again, later and later; 410 ends all posts; after any other status the message is given up.",
+	doc.Webhooks = map[string]*huma.PathItem{"event": {Post: &huma.Operation{
+		OperationID: "event", Summary: "An event",
+		Description: "What happens for a gateway domain, a watched account, or what else the webhook is to get; in the format xml or cpim as another type where the event " +
+			"has a form there. Signed as Standard Webhooks says. Posts of one conversation come in order; a post may come again with the same webhook-id. " +
+			"A post that is answered with 408, 425, 429 or 5xx is tried again, later and later; 410 ends all posts; after any other status the event is given up.",
 		Parameters: []*huma.Param{
-			header("webhook-id", "The same for every attempt, and for no other message."),
+			header("webhook-id", "The same for every attempt, and for no other event."),
 			header("webhook-timestamp", "When this attempt was made, in seconds since 1970."),
-			header("webhook-signature", "One or more signatures, v1,base64, with spaces between."),
+			header("webhook-signature", "One or more signatures, v1,base64 (HMAC-SHA256) or v1a,base64 (ed25519), with spaces between."),
 		},
-		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{jsonType: {Schema: ref(event.Envelope{})}}},
+		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
+			jsonType: {Schema: ref(event.Envelope{})}, xmlType: text(""), cpimType: text(""), pidfType: text(""),
+		}},
 		Responses: map[string]*huma.Response{"2XX": {
-			Description: "The message is taken. What is answered is delivered as the recipient's reply.",
+			Description: "The event is taken. What is answered is delivered as the reply of whom the event was for; other types than these are passed over.",
 			Content: map[string]*huma.MediaType{
-				jsonType:     {Schema: ref(webhook.Answer{})},
-				"text/plain": {Schema: &huma.Schema{Type: huma.TypeString}, Example: "A rose by any other name"},
+				jsonType: {Schema: ref(webhook.Answer{})}, "text/plain": text("A rose by any other name"), xmlType: text(""), cpimType: text(""),
 			},
 		}},
 	}}}
