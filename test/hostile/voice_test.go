@@ -179,7 +179,7 @@ func TestForgedAnswer(t *testing.T) {
 			id = n.Attr("id")
 		}
 	}
-	forged := `<iq type='result' to='juliet@example.org' id='` + id + `'%s><forged xmlns='urn:x'/></iq>`
+	forged := `<iq type='result' to='juliet@example.org/rest' id='` + id + `'%s><forged xmlns='urn:x'/></iq>`
 	must(t, mallory.Send(fmt.Sprintf(forged, "")))
 	alive(t, mallory)
 	for _, from := range []string{"mallory@example.org", evilDomain, "juliet@" + evilDomain, "juliet@example.org/here"} {
@@ -190,11 +190,11 @@ func TestForgedAnswer(t *testing.T) {
 		t.Fatalf("a forged answer was taken: %v", r)
 	default:
 	}
-	must(t, juliet.Send(`<iq type='result' to='juliet@example.org' id='`+id+`'><true xmlns='urn:x'/></iq>`))
+	must(t, juliet.Send(`<iq type='result' to='juliet@example.org/rest' id='`+id+`'><true xmlns='urn:x'/></iq>`))
 	if r := <-answer; r.status != http.StatusOK || !strings.Contains(r.body, "true") || strings.Contains(r.body, "forged") {
 		t.Errorf("%v", r)
 	}
-	must(t, juliet.Send(`<iq type='result' to='juliet@example.org' id='`+id+`'><again xmlns='urn:x'/></iq>`)) // nobody waits
+	must(t, juliet.Send(`<iq type='result' to='juliet@example.org/rest' id='`+id+`'><again xmlns='urn:x'/></iq>`)) // nobody waits
 	alive(t, juliet)
 }
 
