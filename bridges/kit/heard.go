@@ -46,9 +46,10 @@ func (h *herald) enter(p Between) {
 
 // sight is what there is of a contact, and the number of the last change that is in it.
 type sight struct {
-	n    uint64
-	up   bool
-	list []*Last
+	n     uint64
+	up    bool
+	list  []*Last
+	since uint64 // it is news only for those who have heard anything since; 0: for all
 }
 
 // look returns what there is for a pair. An answer to it goes by that number.
@@ -59,7 +60,7 @@ func (g *Gateway) look(p Between) sight {
 	if k := h.talks[p]; k != nil {
 		k.last = max(k.last, h.seq)
 	}
-	return sight{h.seq, h.up.Load(), g.presences.of(p.Contact)}
+	return sight{n: h.seq, up: h.up.Load(), list: g.presences.of(p.Contact)}
 }
 
 // leave ends an answer that went by n, 0 for one that said nothing. outdated says that
@@ -74,6 +75,7 @@ func (h *herald) leave(p Between, n uint64, outdated bool) {
 		return
 	}
 	delete(h.talks, p)
+	h.deferred -= len(k.waiting)
 	for _, c := range k.waiting {
 		h.queue(c, c.n)
 	}
@@ -89,7 +91,9 @@ func (h *herald) leave(p Between, n uint64, outdated bool) {
 }
 
 // pending tells whether anything is to be announced, under mu.
-func (h *herald) pending() bool { return h.busy || len(h.order) > 0 || h.lost|h.found|h.again > 0 }
+func (h *herald) pending() bool {
+	return h.busy || len(h.order)+h.deferred > 0 || h.lost|h.found|h.again > 0
+}
 
 // said notes that an answer has told of an address. Nobody needs the note when nothing
 // waits, and where an announcement is on its way to the same pair it does not count.
@@ -107,6 +111,7 @@ func (h *herald) address(p Between, c change) bool {
 	defer h.mu.Unlock()
 	if k := h.talks[p]; k != nil {
 		k.waiting = append(k.waiting, c)
+		h.deferred++
 		return false
 	}
 	if (c.owed || c.user.IsZero()) && h.words[heard{p.User, p.Contact, true}] >= c.n {
@@ -127,6 +132,7 @@ func (h *herald) speak(p Between, c change) bool {
 	h.now = Between{}
 	if k := h.talks[p]; k != nil {
 		k.waiting = append(k.waiting, c)
+		h.deferred++
 	} else {
 		h.queue(c, c.n)
 	}
@@ -135,16 +141,17 @@ func (h *herald) speak(p Between, c change) bool {
 
 // news tells whether a recipient does not know yet of an address what change c is about,
 // and notes that it does from now on.
-func (h *herald) news(w heard, c change, n uint64) bool {
+func (h *herald) news(w heard, c change, is *sight) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.words[w] >= c.n {
+	if h.words[w] >= c.n || h.words[w] < is.since {
 		return false
 	}
+	n := is.n
 	if h.lost > 0 { // what is told is from before
 		n = min(n, h.lost-1)
 	}
-	if len(h.order) > 0 || h.lost|h.found|h.again > 0 { // else all that comes is newer
+	if len(h.order)+h.deferred > 0 || h.lost|h.found|h.again > 0 { // else all that comes is newer
 		h.words[w] = n
 	}
 	return true
@@ -232,7 +239,7 @@ func (g *Gateway) announceTo(ctx context.Context, t *router.Turn, to jid.JID, c 
 	}
 	var sent []*stanza.Stanza
 	for _, st := range list(as) {
-		if h.news(heard{to: to, from: st.From}, c, as.n) {
+		if h.news(heard{to: to, from: st.From}, c, as) {
 			g.send(ctx, t, st.Readdressed(st.From, to))
 			sent = append(sent, st)
 		}

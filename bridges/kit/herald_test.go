@@ -127,6 +127,28 @@ func TestShortLoss(t *testing.T) {
 	p.Quiet()
 }
 
+// A connection that is lost before it was announced: only who has heard of it hears of
+// the loss.
+func TestShortConnection(t *testing.T) {
+	w := prepared(t, kit.Definition{Presence: "assumed", Subscriptions: "accept"})
+	p := w.Peer("example.edu")
+	for _, user := range []string{"romeo@example.edu", "nurse@example.edu"} {
+		p.Send(`<presence type='subscribe' from='` + user + `' to='` + plus1 + `'/>`)
+		p.Expect(pres("subscribed", plus1, user, ""))
+	}
+	w.gw.SetUp(true)
+	p.Send(`<presence type='probe' from='romeo@example.edu' to='` + plus1 + `'/>`)
+	p.Expect(pres("", plus1, "romeo@example.edu", ""))
+	w.gw.SetUp(false)
+	w.gw.SetUp(true)
+	w.gw.SetUp(false)
+	w.run()
+	p.Expect(pres("unavailable", plus1, "romeo@example.edu", ""))
+	w.up()
+	p.ExpectSet(pres("", plus1, "romeo@example.edu", ""), pres("", plus1, "nurse@example.edu", ""))
+	p.Quiet()
+}
+
 // Whatever happens at the same time, nobody is told the same twice running, nothing comes
 // before the grant, and the last that is told is what there is.
 func TestEachStateIsToldOnce(t *testing.T) {
